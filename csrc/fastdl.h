@@ -1,0 +1,76 @@
+/* The whole C interface that Python sees: memory, processor, call, program. */
+#ifndef FASTDL_H
+#define FASTDL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- kernels and calls ------------------------------------------------------------------------------------------ */
+
+enum { FD_WORDS = 32 };          /* arguments a kernel may have, each one 8-byte word */
+enum { FD_SCRATCH = 1 << 21 };   /* bytes of scratch that each thread owns */
+
+typedef struct fd_worker {       /* what a running kernel gets besides its arguments */
+    char *scratch;               /* FD_SCRATCH bytes, aligned to 64, contents undefined */
+    int64_t bad;                 /* lowest item found wrong in the data so far; INT64_MAX: none */
+} fd_worker;
+
+typedef struct fd_kernel {
+    const char *name;
+    const char *fields;          /* the struct body of the arguments, as text without comments */
+    int64_t size;                /* sizeof that struct */
+    int64_t (*items)(const void *arguments);
+    double (*cost)(const void *arguments);   /* of one item; one unit: a float read, used and written in a vector loop */
+    void (*run)(const void *arguments, int64_t begin, int64_t end, fd_worker *);
+} fd_kernel;
+
+typedef struct fd_call {
+    const fd_kernel *kernel;
+    int64_t items;
+    int32_t team;                /* 1: worth it, every thread takes a range of the items; 0: one thread does all */
+    int32_t label;               /* index into the program's names of layers */
+    int64_t word[FD_WORDS];
+} fd_call;
+
+typedef struct fd_fault {        /* the first call that met bad data */
+    int64_t call;                /* -1: none */
+    int64_t item;
+} fd_fault;
+
+void fd_call_set(fd_call *, const fd_kernel *, int32_t label);   /* items and team, once the words are filled */
+
+/* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
+   completed. Stops at the first call that marks a data item as bad. With `clock` (n doubles), adds each call's time. */
+int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock);
+
+int fd_threads(void);                 /* the team's size for the next call */
+void fd_set_threads(int);             /* 0: what this process may use */
+void fd_launch_init(void);
+
+/* ---- instruction sets ------------------------------------------------------------------------------------------- */
+
+typedef struct fd_isa {
+    const char *name;
+    const fd_kernel *const *table;    /* ends with a null; null where this build lacks the set */
+    int supported;                    /* by the processor */
+} fd_isa;
+
+const fd_isa *fd_isas(void);          /* slowest first; ends with a null name */
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+typedef struct fd_pool fd_pool;
+
+fd_pool *fd_pool_new(void);
+void fd_pool_delete(fd_pool *);                       /* all its memory, handed out or not */
+void *fd_pool_take(fd_pool *, int64_t bytes);         /* aligned to 64; null: no memory */
+void fd_pool_give(fd_pool *, void *, int64_t bytes);  /* bytes: as taken */
+int fd_pool_owns(const fd_pool *, const void *);
+int64_t fd_pool_bytes(const fd_pool *);               /* all it holds, handed out or not */
+int64_t fd_pool_trim(fd_pool *);                      /* frees what is not handed out; returns the bytes */
+
+enum { FD_GUARD_OFF, FD_GUARD_END, FD_GUARD_START };
+void fd_memory_poison(int on);        /* new blocks are filled with NaN */
+void fd_memory_guard(int where);      /* blocks end at, or start right after, a protected page */
+
+#endif

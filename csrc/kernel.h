@@ -1,0 +1,53 @@
+/* What a kernel file may use: KERNEL, vectors, tiles; nothing else. */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include "fastdl.h"
+#include "simd.h"
+
+#define UNUSED __attribute__((unused))
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#define OPTIONAL                 /* kept in the text of the fields, where _core reads it */
+
+/* KERNEL(name, items, cost, fields) { body }
+
+   fields   the arguments, as the body of a struct: outputs, inputs, sizes, scalars, each one 8-byte word;
+            an array that may be null (None) is marked OPTIONAL
+   items    how many independent pieces the call has, from a->field
+   cost     what one piece costs (see fd_kernel)
+
+   The body fills the outputs for the items begin <= i < end; it sees a, begin, end, worker. */
+#define KERNEL(name, items_, cost_, ...)                                                                               \
+    typedef struct { __VA_ARGS__ } name##_args;                                                                        \
+    _Static_assert(sizeof(name##_args) <= 8 * FD_WORDS, #name ": too many arguments");                                 \
+    static int64_t name##_items(const void *p) { const name##_args *a UNUSED = p; return (int64_t)(items_); }           \
+    static double name##_cost(const void *p) { const name##_args *a UNUSED = p; return (double)(cost_); }               \
+    static void name##_body(const name##_args *, int64_t, int64_t, fd_worker *);                                       \
+    static void name##_run(const void *p, int64_t begin, int64_t end, fd_worker *worker)                               \
+    { name##_body(p, begin, end, worker); }                                                                            \
+    static const fd_kernel name##_kernel =                                                                             \
+        { #name, #__VA_ARGS__, sizeof(name##_args), name##_items, name##_cost, name##_run };                           \
+    static void name##_body(const name##_args *a UNUSED, int64_t begin UNUSED, int64_t end UNUSED, fd_worker *worker UNUSED)
+
+/* Mark item i of the data as bad: the only way in which a kernel can fail. */
+INLINE void bad(fd_worker *worker, int64_t i) { if (i < worker->bad) worker->bad = i; }
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }   /* of at most `size` in n */
+
+/* Activations that a kernel can apply to its result before it is stored; the same numbers as fastdl/op.py. */
+enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH };
+
+INLINE vf activate(vf x, int64_t activation)
+{
+    switch (activation) {
+    case ACT_RELU: return vrelu(x);
+    case ACT_SIGMOID: return vsigmoid(x);
+    case ACT_TANH: return vtanh(x);
+    default: return x;
+    }
+}
+
+#endif

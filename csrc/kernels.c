@@ -1,0 +1,52 @@
+/* Table of contents: every kernel, one line each. This file is built once per instruction set, as FD_TABLE. */
+#include "kernel.h"
+
+#include "kernels/linear.c"
+#include "kernels/elementwise.c"
+#include "kernels/reduction.c"
+#include "kernels/shape.c"
+#include "kernels/indexing.c"
+#include "kernels/convolution.c"
+#include "kernels/pooling.c"
+#include "kernels/recurrent.c"
+#include "kernels/normalization.c"
+#include "kernels/loss.c"
+#include "kernels/random.c"
+#include "kernels/optimizer.c"
+
+#define ENTRY(name) &name##_kernel
+
+const fd_kernel *const FD_TABLE[] = {
+    /* linear */
+    ENTRY(pack),
+    ENTRY(matmul),
+
+    /* elementwise */
+    ENTRY(fill),
+    ENTRY(copy),
+    ENTRY(accumulate),
+    ENTRY(relu),
+    ENTRY(relu_grad),
+
+    /* reduction */
+
+    /* shape */
+
+    /* indexing */
+
+    /* convolution */
+
+    /* pooling */
+
+    /* recurrent */
+
+    /* normalization */
+
+    /* loss */
+
+    /* random */
+
+    /* optimizer */
+
+    0
+};

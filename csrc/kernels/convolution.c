@@ -1,0 +1,2 @@
+/* convolution kernels. */
+#include "kernel.h"

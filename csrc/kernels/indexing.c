@@ -1,0 +1,2 @@
+/* indexing kernels. */
+#include "kernel.h"

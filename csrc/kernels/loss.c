@@ -1,0 +1,2 @@
+/* loss kernels. */
+#include "kernel.h"

@@ -1,0 +1,2 @@
+/* normalization kernels. */
+#include "kernel.h"

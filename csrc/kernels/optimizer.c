@@ -1,0 +1,2 @@
+/* optimizer kernels. */
+#include "kernel.h"

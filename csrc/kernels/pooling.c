@@ -1,0 +1,2 @@
+/* pooling kernels. */
+#include "kernel.h"

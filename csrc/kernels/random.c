@@ -1,0 +1,2 @@
+/* random kernels. */
+#include "kernel.h"

@@ -1,0 +1,2 @@
+/* recurrent kernels. */
+#include "kernel.h"

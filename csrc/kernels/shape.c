@@ -1,0 +1,2 @@
+/* shape kernels. */
+#include "kernel.h"

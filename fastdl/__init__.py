@@ -1,0 +1,18 @@
+"""fastdl: deep learning for the CPU."""
+
+import os as _os
+
+from . import _core, config, ops, tensor as _tensor  # noqa: F401
+from .config import isa
+from .errors import DataError, NotFiniteError, RecordingError, ShapeError
+from .op import Op
+from .record import record
+from .tensor import Parameter, Tensor, from_dlpack, from_numpy, no_grad, tensor
+
+
+def _choose():
+    known = _core.isas()
+    _core.set_isa(_os.environ.get("FASTDL_ISA") or [name for name in known if known[name]][-1])
+
+
+_choose()

@@ -1,0 +1,49 @@
+# csrc/fastdl.h, in the same order.
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "fastdl.h" nogil:
+    enum: FD_WORDS
+
+    ctypedef struct fd_kernel:
+        const char *name
+        const char *fields
+        int64_t size
+        int64_t (*items)(const void *) noexcept nogil
+
+    ctypedef struct fd_call:
+        const fd_kernel *kernel
+        int64_t items
+        int32_t team
+        int32_t label
+        int64_t word[32]
+
+    ctypedef struct fd_fault:
+        int64_t call
+        int64_t item
+
+    void fd_call_set(fd_call *, const fd_kernel *, int32_t)
+    int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
+    int fd_threads()
+    void fd_set_threads(int)
+    void fd_launch_init()
+
+    ctypedef struct fd_isa:
+        const char *name
+        const fd_kernel *const *table
+        int supported
+
+    const fd_isa *fd_isas()
+
+    ctypedef struct fd_pool:
+        pass
+
+    fd_pool *fd_pool_new()
+    void fd_pool_delete(fd_pool *)
+    void *fd_pool_take(fd_pool *, int64_t)
+    void fd_pool_give(fd_pool *, void *, int64_t)
+    int fd_pool_owns(const fd_pool *, const void *)
+    int64_t fd_pool_bytes(const fd_pool *)
+    int64_t fd_pool_trim(fd_pool *)
+    void fd_memory_poison(int)
+    void fd_memory_guard(int)

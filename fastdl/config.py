@@ -1,0 +1,50 @@
+"""What can be set: the number of threads, the instruction set."""
+
+import contextlib
+
+from . import _core
+
+
+def set_num_threads(n):
+    """Use n threads for kernels from now on; 0 or None: what this process may use (its affinity, its cgroup's quota,
+    OMP_NUM_THREADS). Results have the same bits for every n."""
+    _core.set_threads(int(n or 0))
+
+
+def get_num_threads():
+    """How many threads the next kernel may use."""
+    return _core.get_threads()
+
+
+class isa(contextlib.AbstractContextManager):
+    """The instruction set of the kernels: `fastdl.isa()` prints as its name, `with fastdl.isa("avx2"):` chooses one.
+
+    Known are "numpy" (the NumPy twins), "baseline", "avx2" and "avx512"; a ValueError says what this machine has.
+    FASTDL_ISA in the environment chooses the one to begin with; without it, it is the best that the processor has.
+    """
+
+    def __init__(self, name=None):
+        self.name = name or _core.get_isa()
+        self.before = _core.get_isa()
+        if self.name != self.before:
+            _core.set_isa(self.name)
+
+    def __exit__(self, *_):
+        _core.set_isa(self.before)
+
+    def __str__(self):
+        return self.name
+
+    def __repr__(self):
+        return f"isa({self.name!r})"
+
+    def __eq__(self, other):
+        return str(self) == str(other)
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+def available_isas():
+    """Names of the instruction sets that this machine and this build have, slowest first."""
+    return [name for name, ok in _core.isas().items() if ok]

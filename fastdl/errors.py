@@ -1,0 +1,42 @@
+"""The errors of fastdl. Each message says what was asked, what was met, and what to do."""
+
+from . import _core
+
+
+class ShapeError(ValueError):
+    """Arrays whose shapes do not fit an op or a layer."""
+
+
+class RecordingError(RuntimeError):
+    """Something that a recorded step cannot do, such as reading a value."""
+
+
+class DataError(IndexError):
+    """A value in the data that lies outside its range: a token, a label, an index."""
+
+
+class NotFiniteError(ArithmeticError):
+    """NaN or infinity where `check_finite=True` was asked for."""
+
+
+def shape_error(op, what, **arrays):
+    """A ShapeError with a line for each array: shape_error("conv2d", "…", images=((32, 28, 28, 3), "batch, height, …"))."""
+    lines, width = [f"{op}: {what}"], max((len(name) for name in arrays), default=0)
+    for name, about in arrays.items():
+        shape, axes = about if isinstance(about, tuple) and len(about) == 2 and isinstance(about[1], str) else (about, "")
+        lines.append(f"  {name:{width}}  {tuple(shape)}   {axes}".rstrip())
+    return ShapeError("\n".join(lines))
+
+
+explanations = {}      # name of a checking kernel -> function(arrays, sizes, item) that returns the error's text or the error
+
+
+def _fault(kernel, arrays, sizes, item, label):
+    explain = explanations.get(kernel.name)
+    error = explain(arrays, sizes, item) if explain else f"{kernel.name}: item {item} is out of range"
+    if isinstance(error, Exception):
+        return error
+    return DataError(f"{label}: {error}" if label else error)
+
+
+_core.hooks["fault"] = _fault

@@ -1,0 +1,259 @@
+"""Op: what every operation is. Shape, forward, backward and cases in one class; an instance is one call and the graph's node."""
+
+import itertools
+
+import numpy as np
+
+from . import _core
+from .errors import RecordingError
+from .tensor import DTYPES, Tensor, grad_enabled, kernels  # noqa: F401
+
+empty, recorded_calls = _core.empty, _core.recorded_calls
+FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
+ops_by_name = {}                     # every Op that fastdl defines; saved models name ops by these names only
+flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
+_order = itertools.count()
+
+ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}      # as in csrc/kernel.h
+
+
+def twin(function=None, *, flops=None):
+    """Declare a function as the NumPy twin of the kernel of its name: same arguments, outputs filled in place.
+
+    Its arrays may be float64. A kernel that checks data returns the index of the first bad item, or None.
+    flops, a function of the kernel's sizes, is what the profiler and the benchmarks count.
+    """
+    def register(f):
+        _core.twins[f.__name__] = f
+        if flops:
+            flops_of[f.__name__] = flops
+        return f
+    return register(function) if function else register
+
+
+class Case:
+    """One call of an op: input shapes or arrays by name, options, for tests and benchmarks."""
+
+    def __init__(self, **arguments):
+        self.arguments = arguments
+
+    def __repr__(self):
+        return ", ".join(f"{k}={v}" for k, v in self.arguments.items())
+
+
+case = Case
+
+
+def integers(shape, limit, dtype="int32"):
+    """For cases: an array of reproducible integers, 0 to limit - 1."""
+    return np.random.default_rng(limit).integers(0, limit, shape).astype(dtype)
+
+
+class Symbol:
+    """A tensor of the functional API: shape (None: not known yet), dtype, and what computes it."""
+
+    def __init__(self, shape, dtype="float32", made_by=None, index=0, name=None):
+        self.shape, self.dtype, self.made_by, self.index, self.name, self.mask = tuple(shape), dtype, made_by, index, name, None
+
+    ndim = property(lambda self: len(self.shape))
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __bool__(self):
+        raise TypeError("a symbolic tensor has no value; conditions need an actual tensor")
+
+    def __array__(self, *_, **__):
+        raise TypeError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
+
+    def __repr__(self):
+        return f"<Symbol {self.name or ''} shape={self.shape} dtype={self.dtype}>"
+
+
+class Made:
+    """How a Symbol is computed: a layer or an op class, called with arguments that hold Symbols."""
+
+    def __init__(self, operation, args, kwargs):
+        self.operation, self.args, self.kwargs = operation, args, kwargs
+
+
+class Spec:
+    """Stands for an array in an op's shape rule: only a shape and a dtype."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+
+
+class Op:
+    """Base of all ops. A subclass declares options as annotated fields with defaults, and
+
+        shape(*inputs)            the shape of the output (a list of shapes: several outputs); looks at .shape and .dtype only
+        forward(out, *inputs)     fills out by launching kernels; saves what backward needs as attributes
+        backward(d_out, *d_in)    fills the gradients by launching kernels; None for one that nobody asked for
+        cases                     calls for the tests; and bench, for the benchmarks
+        definition(*inputs)       for ops of several kernels: the textbook formula in NumPy (staticmethod or method)
+
+    Inputs are ndarrays (None for an optional one left out). Floats have the dtype self.dtype in op-made arrays: self.empty().
+    """
+
+    views = False                    # the output is a view: forward(x) returns it, backward(d_out) returns the view's gradient
+    same = ()                        # inputs whose gradient is d_out itself, unchanged
+    result = None                    # dtype of the output; None: that of the first floating-point input
+    outputs = 1
+    sources = None
+    differentiable = True
+    label = ""
+    cases = bench = ()
+
+    def __init_subclass__(cls, **kw):
+        super().__init_subclass__(**kw)
+        cls.options = {}
+        for c in reversed(cls.__mro__):
+            for name in c.__dict__.get("__annotations__", ()):
+                cls.options[name] = getattr(cls, name, None)
+        cls.name = _snake(cls.__name__)
+        if cls.__module__.split(".")[0] == "fastdl":
+            ops_by_name[cls.__name__] = cls
+
+    @classmethod
+    def apply(cls, *inputs, **options):
+        """Call the op on tensors, arrays or numbers; returns a Tensor (a list of them for several outputs)."""
+        op = cls.__new__(cls)
+        if options:
+            for name in options:
+                if name not in cls.options:
+                    raise TypeError(f"{cls.name}: no option {name!r}; it has {', '.join(cls.options) or 'none'}")
+            op.__dict__.update(options)
+        return op(*inputs)
+
+    def __call__(self, *inputs):
+        arrays, sources, traced = [], [], False
+        for x in inputs:
+            if isinstance(x, Tensor):
+                if not arrays and Symbol in map(type, inputs):
+                    return self.trace(inputs)
+                arrays.append(x.array)
+                if not x.requires_grad:
+                    sources.append(None)
+                else:
+                    traced = True
+                    node = x.node
+                    sources.append(x if node is None else (node, x.index, x.array.shape, x.array.dtype))
+            elif x is None:
+                arrays.append(None)
+                sources.append(None)
+            elif type(x) is Symbol or Symbol in map(type, inputs):
+                return self.trace(inputs)
+            else:
+                arrays.append(_as_array(x, inputs))
+                sources.append(None)
+        first = arrays[0] if arrays else None
+        self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
+        if self.views:
+            out = self.forward(*arrays)
+        else:
+            shape = self.shape(*arrays)
+            dtype = self.result_dtype(*arrays)
+            if type(shape) is list:
+                out = [empty(s, d) for s, d in zip(shape, dtype if type(dtype) is list else [dtype] * len(shape))]
+                self.outputs, self.out_shapes = len(out), [(o.shape, o.dtype) for o in out]
+            else:
+                out = empty(shape, dtype)
+            before = recorded_calls()
+            self.forward(out, *arrays)
+            if before >= 0 and before == recorded_calls() and self.outputs == 1 and out.size:
+                raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
+                                     "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
+        if traced and self.differentiable and grad_enabled():
+            self.sources, self.order, self.label = sources, next(_order), _core.get_label()
+            if self.outputs == 1 and type(out) is not list:
+                return Tensor(out, True, self)
+            return [Tensor(o, True, self, i) for i, o in enumerate(out)]
+        return Tensor(out) if type(out) is not list else [Tensor(o) for o in out]
+
+    def empty(self, shape, dtype=None):
+        """A workspace array of the op's own floating-point dtype."""
+        return empty(shape, dtype or self.dtype)
+
+    def result_dtype(self, *inputs):
+        """The dtype of the output; a list for several."""
+        return self.result or self.dtype
+
+    def release(self):
+        """Forget what backward needed."""
+        self.__dict__.clear()
+
+    def __lt__(self, other):
+        return id(self) < id(other)
+
+    # -- symbolic --
+
+    # Sizes that stand for an unknown axis: a size that differs between the two is unknown in the result. Large, and even
+    # as far as layers halve.
+    PLACEHOLDERS = 1024 * 3, 1024 * 5
+
+    def trace(self, inputs):
+        """Apply the shape rule to Symbols: returns Symbols."""
+        shapes = []
+        for stand_in in self.PLACEHOLDERS:
+            specs = [x if x is None else Spec([stand_in if n is None else n for n in x.shape], x.dtype) if isinstance(x, (Symbol, Tensor))
+                     else _as_array(x, inputs) for x in inputs]
+            self.dtype = _float_of(specs)
+            found = self.shape(*specs)
+            shapes.append(found)
+        dtype = self.result_dtype(*specs)
+        name = lambda d: DTYPES[np.dtype(d)]
+        options = {k: v for k, v in self.__dict__.items() if k in self.options}
+        made = Made(type(self), inputs, options)
+        merge = lambda a, b: tuple(m if m == n else None for m, n in zip(a, b))
+        if type(found) is list:
+            dtypes = dtype if type(dtype) is list else [dtype] * len(found)
+            return [Symbol(merge(a, b), name(d), made, i) for i, (a, b, d) in enumerate(zip(*shapes, dtypes))]
+        return Symbol(merge(*shapes), name(dtype), made)
+
+
+def _snake(name):
+    out = ""
+    for i, c in enumerate(name):
+        if c.isupper() and i and not name[i - 1].isupper() and not name[i - 1].isdigit():
+            out += "_"
+        out += c.lower()
+    return out
+
+
+def _float_of(arrays):
+    for a in arrays:
+        if a is not None and a.dtype.kind == "f":
+            return a.dtype
+    return FLOAT32
+
+
+_numbers = {}
+
+
+def _as_array(x, inputs):
+    """A number or array-like as an array; floats take the dtype of the tensors beside them."""
+    dtype = "float32"
+    for t in inputs:
+        if isinstance(t, (Tensor, Symbol)) and t.dtype in ("float32", "float64"):
+            dtype = t.dtype
+            break
+    if type(x) in (float, int):
+        key = float(x), dtype
+        found = _numbers.get(key)
+        if found is None:
+            if len(_numbers) > 1000:
+                _numbers.clear()
+            found = _numbers[key] = np.array(x, dtype)
+        return found
+    a = np.asarray(x)
+    if a.dtype.kind == "f" and a.dtype != dtype:
+        a = a.astype(dtype)
+    elif a.dtype.name not in ("float32", "float64", "int32", "int64", "uint8", "bool"):
+        if a.dtype.kind not in "iufb":
+            raise TypeError(f"an op was given {type(x).__name__} of dtype {a.dtype}; it wants numbers")
+        a = a.astype("int32" if a.dtype.itemsize < 4 else "int64")
+    return np.ascontiguousarray(a)
