@@ -20,6 +20,10 @@ const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
     ENTRY(matmul),
+    ENTRY(matrix_product),
+    ENTRY(sum_parts),
+    ENTRY(column_sums),
+    ENTRY(activation_grad),
 
     /* elementwise */
     ENTRY(fill),
