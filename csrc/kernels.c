@@ -21,6 +21,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack),
     ENTRY(matmul),
     ENTRY(matrix_product),
+    ENTRY(inner_product),
     ENTRY(sum_parts),
     ENTRY(column_sums),
     ENTRY(activation_grad),

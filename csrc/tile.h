@@ -37,7 +37,7 @@ typedef struct tile {
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
 INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i / n; }
 
-#define UNROLL _Pragma("GCC unroll 14")
+#define UNROLL _Pragma("GCC unroll 16")
 
 enum { PACKED, TAIL, WHOLE };    /* a packed; a by strides and maybe fewer columns than the tile; a by strides */
 #define MASKS_COST (VL != 16)
@@ -115,6 +115,14 @@ static UNUSED void tile_multiply(const tile *t, int64_t rows)
     if (t->activation > ACT_RELU) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
 }
 
+/* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */
+INLINE void tile_turn(vf *x, const float *from, int64_t row, int64_t rows, int64_t n)
+{
+    if (rows >= VL && n >= VL) { UNROLL for (int i = 0; i < VL; i++) x[i] = vload(from + i * row); }
+    else for (int i = 0; i < VL; i++) x[i] = i < rows ? vload_n(from + i * row, n) : vset(0);
+    vtranspose(x);
+}
+
 /* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL floats more than rows * depth. */
 static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64_t a_depth, int64_t rows, int64_t depth)
 {
@@ -128,9 +136,7 @@ static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64
             for (int64_t p = 0; p < depth; p += VL)
                 for (int64_t first = (height - 1) / VL * VL; first >= 0; first -= VL) {
                     vf x[VL];
-                    for (int r = 0; r < VL; r++)
-                        x[r] = first + r >= height ? vset(0) : vload_n(from + (first + r) * a_row + p, depth - p);
-                    vtranspose(x);
+                    tile_turn(x, from + first * a_row + p, a_row, height - first, depth - p);
                     for (int k = 0; k < VL && k < depth - p; k++) vstore(to + (p + k) * height + first, x[k]);
                 }
         else if (a_row == 1)
@@ -150,15 +156,15 @@ static UNUSED void panel_pack(float *panels, const float *b, int64_t b_depth, in
         const int64_t n = least(columns - q, PANEL);
         if (b_column == 1)
             for (int64_t p = 0; p < depth; p++)
-                for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
+                UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
         else if (b_depth == 1)
-            for (int64_t p = 0; p < depth; p += VL)
-                for (int j = 0; j < PANEL; j += VL) {
-                    vf x[VL];
-                    for (int c = 0; c < VL; c++) x[c] = j + c >= n ? vset(0) : vload_n(b + (j + c) * b_column + p, depth - p);
-                    vtranspose(x);
-                    for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
-                }
+            for (int64_t line = 0; line < depth; line += 16)         /* a line of the cache is read whole before the next */
+                for (int j = 0; j < PANEL; j += VL)
+                    for (int64_t p = line; p < least(line + 16, depth); p += VL) {
+                        vf x[VL];
+                        tile_turn(x, b + j * b_column + p, b_column, n - j, depth - p);
+                        for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
+                    }
         else
             for (int64_t p = 0; p < depth; p++)
                 for (int j = 0; j < PANEL; j++) panels[p * PANEL + j] = j < n ? b[p * b_depth + j * b_column] : 0;
