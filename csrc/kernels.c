@@ -35,6 +35,12 @@ const fd_kernel *const FD_TABLE[] = {
     /* indexing */
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(conv2d_d_z),
+    ENTRY(conv2d_add_pieces),
 
     /* pooling */
 
