@@ -43,6 +43,9 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_add_pieces),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
 
