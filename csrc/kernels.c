@@ -60,8 +60,17 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(one_hot),
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(conv2d_d_z),
+    ENTRY(conv2d_add_pieces),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
 
