@@ -29,12 +29,19 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),
+    ENTRY(add), ENTRY(add_int32), ENTRY(add_int64),
+    ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
+    ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
+    ENTRY(divide),
+    ENTRY(divide_d_x2),
     ENTRY(relu),
     ENTRY(relu_grad),
 
     /* reduction */
+    ENTRY(sum),
 
     /* shape */
+    ENTRY(rearrange),
 
     /* indexing */
     ENTRY(check_order),
