@@ -45,6 +45,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
 
 int fd_threads(void);                 /* the team's size for the next call */
 void fd_set_threads(int);             /* 0: what this process may use */
+void fd_set_grain(double work);        /* calls of less work stay on one thread */
 void fd_launch_init(void);
 
 /* ---- instruction sets ------------------------------------------------------------------------------------------- */

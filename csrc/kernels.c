@@ -33,6 +33,27 @@ const fd_kernel *const FD_TABLE[] = {
     /* shape */
 
     /* indexing */
+    ENTRY(check_order),
+    ENTRY(gather_uint8_to_float32),
+    ENTRY(gather_int32_to_float32),
+    ENTRY(gather_int64_to_float32),
+    ENTRY(gather_float32_to_float32),
+    ENTRY(gather_float64_to_float32),
+    ENTRY(gather_uint8_to_int32),
+    ENTRY(gather_int32_to_int32),
+    ENTRY(gather_int64_to_int32),
+    ENTRY(gather_float32_to_int32),
+    ENTRY(gather_float64_to_int32),
+    ENTRY(gather_uint8_to_uint8),
+    ENTRY(scatter_rows),
+    ENTRY(advance),
+    ENTRY(check_indices),
+    ENTRY(check_tokens),
+    ENTRY(check_labels),
+    ENTRY(check_classes),
+    ENTRY(take),
+    ENTRY(take_grad),
+    ENTRY(one_hot),
 
     /* convolution */
 

@@ -18,7 +18,8 @@
 #include <unistd.h>
 #endif
 
-enum { GRAIN = 32768, MOST_THREADS = 256 };   /* least work (in fd_kernel's cost) for which a second thread is woken */
+enum { MOST_THREADS = 256 };
+static double grain = 32768;        /* least work (in fd_kernel's cost) for which a second thread is woken */
 
 static int wanted;                  /* fd_set_threads; 0: by the process */
 static int forked;                  /* in a child of fork libgomp's team is gone: one thread */
@@ -65,6 +66,7 @@ int fd_threads(void)
 }
 
 void fd_set_threads(int n) { wanted = n; }
+void fd_set_grain(double work) { grain = work; }
 
 static void in_child(void) { forked = 1; atomic_flag_clear(&busy); }
 
@@ -235,5 +237,5 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel, int32_t label)
     c->label = label;
     c->items = kernel->items(c->word);
     if (c->items < 0) c->items = 0;
-    c->team = (double)c->items * kernel->cost(c->word) >= GRAIN;
+    c->team = (double)c->items * kernel->cost(c->word) >= grain;
 }

@@ -122,6 +122,22 @@ SIMD float fma1(float a, float b, float c)
 SIMD vf vpick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 SIMD vi vipick(vi mask, vi a, vi b) { return (mask & a) | (~mask & b); }
 
+/* bit i: lane i of a mask */
+SIMD uint32_t vbits(vi mask)
+{
+#if defined(__AVX512F__)
+    return (uint32_t)_mm512_cmplt_epi32_mask((__m512i)mask, _mm512_setzero_si512());
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#elif defined(__SSE4_1__)
+    return (uint32_t)_mm_movemask_ps((__m128)mask);
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; i++) bits |= (uint32_t)(mask[i] != 0) << i;
+    return bits;
+#endif
+}
+
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
 SIMD vf vmax(vf a, vf b) { return vpick((a >= b) | (a != a), a, b); }

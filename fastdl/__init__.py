@@ -15,4 +15,11 @@ def _choose():
     _core.set_isa(_os.environ.get("FASTDL_ISA") or [name for name in known if known[name]][-1])
 
 
+    if _os.environ.get("FASTDL_CHECK") == "1":
+        from .check import start
+        start()
+    if _os.environ.get("FASTDL_POISON") == "1":
+        _core.set_poison(True)
+
+
 _choose()

@@ -26,6 +26,7 @@ cdef extern from "fastdl.h" nogil:
     int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
     int fd_threads()
     void fd_set_threads(int)
+    void fd_set_grain(double)
     void fd_launch_init()
 
     ctypedef struct fd_isa:

@@ -430,4 +430,9 @@ def set_threads(int n):
     fd_set_threads(n)
 
 
+def set_grain(double work=32768):
+    """Calls of less work than this stay on one thread; the tests set 0."""
+    fd_set_grain(work)
+
+
 fd_launch_init()
