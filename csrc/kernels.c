@@ -82,12 +82,32 @@ const fd_kernel *const FD_TABLE[] = {
     /* recurrent */
 
     /* normalization */
+    ENTRY(softmax),
+    ENTRY(softmax_grad),
 
     /* loss */
+    ENTRY(check_labels),
+    ENTRY(softmax_cross_entropy),
+    ENTRY(softmax_cross_entropy_grad),
+    ENTRY(sparse_cross_entropy),
+    ENTRY(sparse_cross_entropy_grad),
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
+    ENTRY(loss_sums),
+    ENTRY(loss_total),
+    ENTRY(loss_total_grad),
 
     /* random */
 
     /* optimizer */
+    ENTRY(advance_iterations),
+    ENTRY(adam),
+    ENTRY(sgd),
+    ENTRY(rmsprop),
+    ENTRY(sum_squares),
+    ENTRY(clip_scale),
+    ENTRY(decayed_learning_rate),
+    ENTRY(stepped_learning_rate),
 
     0
 };
