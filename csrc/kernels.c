@@ -60,6 +60,10 @@ const fd_kernel *const FD_TABLE[] = {
     /* pooling */
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
 
