@@ -1,0 +1,3 @@
+"""Batches: where fit, evaluate and predict get them from."""
+
+from .batches import Arrays, Batches  # noqa: F401

@@ -1,0 +1,119 @@
+"""What compile was given: the losses and metrics of a model's outputs, and their sums during an epoch."""
+
+from .. import losses as losses_module, metrics as metrics_module
+from ..structure import leaves
+
+
+class Objectives:
+    """Losses and metrics by output.
+
+    loss, metrics, weighted_metrics, loss_weights are as in compile: one for all outputs, a list by output, or a dict by
+    the outputs' names.
+    """
+
+    def __init__(self, loss, loss_weights, metrics, weighted_metrics):
+        self.given = loss, loss_weights, metrics, weighted_metrics
+        self.built = False
+        self.total = metrics_module.Mean(name="loss")
+        self.of_outputs, self.trackers = [], []
+
+    def build(self, names, y_true, y_pred):
+        """Resolve names, now that the outputs and targets are known. names: of the outputs."""
+        loss, weights, metrics, weighted = self.given
+        n = len(y_pred)
+        self.losses = [None if one is None else losses_module.get(one) for one in _by_output(loss, names, n, "loss")]
+        self.weights = [1.0 if w is None else float(w) for w in _by_output(weights, names, n, "loss_weights")]
+        self.names = names
+        self.metrics = []
+        for given, is_weighted in (metrics, False), (weighted, True):
+            for i, some in enumerate(_metrics_by_output(given, names, n)):
+                for m in some:
+                    m = metrics_module.resolve(m, _shape(y_true, i), y_pred[i].shape) if not hasattr(m, "update_state") else m
+                    self.metrics.append((i, m, is_weighted, f"{names[i]}_{m.name}" if n > 1 else m.name))
+        if n > 1 and sum(one is not None for one in self.losses) > 1:
+            self.of_outputs = [(i, metrics_module.Mean(name=f"{names[i]}_loss")) for i, one in enumerate(self.losses) if one is not None]
+        self.built = True
+
+    def all(self):
+        """Every metric by its name in the logs."""
+        found = {"loss": self.total}
+        found.update((m.name, m) for _, m in self.of_outputs)
+        if self.built:
+            found.update((name, m) for _, m, _, name in self.metrics)
+        return found
+
+    def loss(self, y_true, y_pred, sample_weight, extra):
+        """The sum to minimise: losses by output times their weights, plus the `extra` losses of layers. Tensors in and out."""
+        total, self.by_output = None, {}
+        for i, (one, weight) in enumerate(zip(self.losses, self.weights)):
+            if one is None:
+                continue
+            value = one(y_true[i], y_pred[i]) if sample_weight is None else one(y_true[i], y_pred[i], sample_weight=sample_weight)
+            self.by_output[i] = value
+            if weight != 1.0:
+                value = value * weight
+            total = value if total is None else total + value
+        for value in extra:
+            total = value if total is None else total + value
+        if total is None:
+            raise ValueError("compile: no loss was given, and no layer adds one; give compile(loss=…)")
+        return total
+
+    def update(self, loss, y_true, y_pred, sample_weight, batch):
+        """Add a batch to the running totals."""
+        self.total.update_state(loss, sample_weight=batch)
+        for i, mean in self.of_outputs:
+            mean.update_state(self.by_output[i], sample_weight=batch)
+        for i, m, weighted, _ in self.metrics:
+            if isinstance(m, metrics_module.Mean) and type(m) is metrics_module.Mean:
+                m.update_state(y_pred[i])
+            elif weighted and sample_weight is not None:
+                m.update_state(y_true[i], y_pred[i], sample_weight=sample_weight)
+            else:
+                m.update_state(y_true[i], y_pred[i])
+
+    def reset(self):
+        """Begin the totals anew."""
+        for m in self.all().values():
+            m.reset_state()
+
+    def logs(self):
+        """The running values as a dict of floats."""
+        return {name: float(m.result()) for name, m in self.all().items()}
+
+    def variables(self):
+        """The tensors that hold the totals."""
+        return [v for m in self.all().values() for v in m.variables]
+
+
+def _shape(y_true, i):
+    return None if i >= len(y_true) else y_true[i].shape
+
+
+def _by_output(given, names, n, what):
+    if isinstance(given, dict):
+        unknown = set(given) - set(names)
+        if unknown:
+            raise ValueError(f"compile: {what} names {sorted(unknown)}; the outputs are {names}")
+        return [given.get(name) for name in names]
+    if isinstance(given, (list, tuple)):
+        if len(given) != n:
+            raise ValueError(f"compile: {what} has {len(given)} entries, the model {n} outputs")
+        return list(given)
+    return [given] * n
+
+
+def _metrics_by_output(given, names, n):
+    if given is None:
+        return [[]] * n
+    if isinstance(given, dict):
+        return [_listed(one) for one in _by_output(given, names, n, "metrics")]
+    if n > 1 and isinstance(given, (list, tuple)) and any(isinstance(m, (list, tuple)) or m is None for m in given):
+        return [_listed(one) for one in _by_output(given, names, n, "metrics")]
+    if n > 1 and len(leaves(list(given))) == n:
+        return [[m] for m in given]
+    return [_listed(given)] + [[]] * (n - 1) if n == 1 else [list(given)] * n
+
+
+def _listed(one):
+    return [] if one is None else list(one) if isinstance(one, (list, tuple)) else [one]
