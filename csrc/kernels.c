@@ -79,6 +79,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pool2d_grad),
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
     ENTRY(softmax),
