@@ -20,17 +20,28 @@ const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
     ENTRY(matmul),
+    ENTRY(matrix_product),
+    ENTRY(sum_parts),
+    ENTRY(column_sums),
+    ENTRY(activation_grad),
 
     /* elementwise */
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),
+    ENTRY(add), ENTRY(add_int32), ENTRY(add_int64),
+    ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
+    ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
+    ENTRY(divide),
+    ENTRY(divide_d_x2),
     ENTRY(relu),
     ENTRY(relu_grad),
 
     /* reduction */
+    ENTRY(sum),
 
     /* shape */
+    ENTRY(rearrange),
 
     /* indexing */
     ENTRY(check_order),
@@ -49,15 +60,23 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(advance),
     ENTRY(check_indices),
     ENTRY(check_tokens),
-    ENTRY(check_labels),
     ENTRY(check_classes),
     ENTRY(take),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(conv2d_d_z),
+    ENTRY(conv2d_add_pieces),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
 

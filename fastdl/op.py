@@ -109,14 +109,14 @@ class Op:
     label = ""
     cases = bench = ()
 
-    def __init_subclass__(cls, **kw):
+    def __init_subclass__(cls, abstract=False, **kw):
         super().__init_subclass__(**kw)
         cls.options = {}
         for c in reversed(cls.__mro__):
             for name in c.__dict__.get("__annotations__", ()):
                 cls.options[name] = getattr(cls, name, None)
         cls.name = _snake(cls.__name__)
-        if cls.__module__.split(".")[0] == "fastdl":
+        if cls.__module__.split(".")[0] == "fastdl" and not abstract:
             ops_by_name[cls.__name__] = cls
 
     @classmethod
@@ -237,14 +237,17 @@ _numbers = {}
 
 
 def _as_array(x, inputs):
-    """A number or array-like as an array; floats take the dtype of the tensors beside them."""
+    """A number or array-like as an array; numbers take the dtype of the tensors beside them."""
     dtype = "float32"
     for t in inputs:
-        if isinstance(t, (Tensor, Symbol)) and t.dtype in ("float32", "float64"):
-            dtype = t.dtype
-            break
+        if isinstance(t, (Tensor, Symbol)):
+            if t.dtype in ("float32", "float64"):
+                dtype = t.dtype
+                break
+            if type(x) is int:
+                dtype = "int32" if t.dtype in ("bool", "uint8") else t.dtype
     if type(x) in (float, int):
-        key = float(x), dtype
+        key = float(x) if dtype[0] == "f" else x, dtype
         found = _numbers.get(key)
         if found is None:
             if len(_numbers) > 1000:

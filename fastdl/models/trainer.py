@@ -84,7 +84,7 @@ class Trainer:
             raise ValueError("fit: the loss does not depend on any trainable weight")
         backward([loss], [_ones(loss.array.shape, loss.array.dtype)])
         self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
-        self.optimizer.update([p for p in parameters if p.grad is not None])
+        self.optimizer.apply([p.grad for p in parameters], parameters)
         for parameter, value in updates:
             kernels.copy(parameter.array, value.array, size=value.array.size)
 
