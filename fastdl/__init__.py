@@ -9,6 +9,15 @@ from .op import Op
 from .record import record
 from .tensor import Parameter, Tensor, from_dlpack, from_numpy, no_grad, tensor
 
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "datasets":                    # imported when it is asked for
+        import importlib
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 def _choose():
     known = _core.isas()
