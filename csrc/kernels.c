@@ -20,33 +20,94 @@ const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
     ENTRY(matmul),
+    ENTRY(matrix_product),
+    ENTRY(sum_parts),
+    ENTRY(column_sums),
+    ENTRY(activation_grad),
 
     /* elementwise */
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),
+    ENTRY(add), ENTRY(add_int32), ENTRY(add_int64),
+    ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
+    ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
+    ENTRY(divide),
+    ENTRY(divide_d_x2),
     ENTRY(relu),
     ENTRY(relu_grad),
 
     /* reduction */
+    ENTRY(sum),
 
     /* shape */
+    ENTRY(rearrange),
 
     /* indexing */
+    ENTRY(check_order),
+    ENTRY(gather_uint8_to_float32),
+    ENTRY(gather_int32_to_float32),
+    ENTRY(gather_int64_to_float32),
+    ENTRY(gather_float32_to_float32),
+    ENTRY(gather_float64_to_float32),
+    ENTRY(gather_uint8_to_int32),
+    ENTRY(gather_int32_to_int32),
+    ENTRY(gather_int64_to_int32),
+    ENTRY(gather_float32_to_int32),
+    ENTRY(gather_float64_to_int32),
+    ENTRY(gather_uint8_to_uint8),
+    ENTRY(scatter_rows),
+    ENTRY(advance),
+    ENTRY(check_indices),
+    ENTRY(check_tokens),
+    ENTRY(check_labels),
+    ENTRY(check_classes),
+    ENTRY(take),
+    ENTRY(take_grad),
+    ENTRY(one_hot),
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(conv2d_d_z),
+    ENTRY(conv2d_add_pieces),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
 
     /* normalization */
+    ENTRY(softmax),
+    ENTRY(softmax_grad),
 
     /* loss */
+    ENTRY(check_labels),
+    ENTRY(softmax_cross_entropy),
+    ENTRY(softmax_cross_entropy_grad),
+    ENTRY(sparse_cross_entropy),
+    ENTRY(sparse_cross_entropy_grad),
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
+    ENTRY(loss_sums),
+    ENTRY(loss_total),
+    ENTRY(loss_total_grad),
 
     /* random */
 
     /* optimizer */
+    ENTRY(advance_iterations),
+    ENTRY(adam),
+    ENTRY(sgd),
+    ENTRY(rmsprop),
+    ENTRY(sum_squares),
+    ENTRY(clip_scale),
+    ENTRY(decayed_learning_rate),
+    ENTRY(stepped_learning_rate),
 
     0
 };

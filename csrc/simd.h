@@ -122,6 +122,22 @@ SIMD float fma1(float a, float b, float c)
 SIMD vf vpick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 SIMD vi vipick(vi mask, vi a, vi b) { return (mask & a) | (~mask & b); }
 
+/* bit i: lane i of a mask */
+SIMD uint32_t vbits(vi mask)
+{
+#if defined(__AVX512F__)
+    return (uint32_t)_mm512_cmplt_epi32_mask((__m512i)mask, _mm512_setzero_si512());
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#elif defined(__SSE4_1__)
+    return (uint32_t)_mm_movemask_ps((__m128)mask);
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; i++) bits |= (uint32_t)(mask[i] != 0) << i;
+    return bits;
+#endif
+}
+
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
 SIMD vf vmax(vf a, vf b) { return vpick((a >= b) | (a != a), a, b); }
@@ -129,6 +145,19 @@ SIMD vf vmin(vf a, vf b) { return vpick((a <= b) | (a != a), a, b); }
 SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
+
+SIMD vi vlanes(void)                                              /* 0, 1, 2 … */
+{
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = i;
+    return x;
+}
+/* As vload_n, with `rest` in the lanes from n on. */
+SIMD vf vload_or(const float *p, int64_t n, float rest)
+{
+    if (n >= VL) return vload(p);
+    return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
 
 /* ---- sums across lanes, in one order on every instruction set ----
 

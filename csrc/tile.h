@@ -2,8 +2,9 @@
 
        out[i, j] = activate(bias[j] + sum over p of a[i, p] * b[p, j])       i < rows, j < columns, p < depth
 
-   b comes in panels of PANEL columns, [panel][p][PANEL], filled up with zeros: the same layout on every instruction set.
-   a is read in place by strides: rows of a matrix (a_row, 1), of its transpose (1, a_row), or patches in scratch.
+   b comes in panels of PANEL columns, [panel][p][PANEL], filled up with zeros: the same layout on every instruction set; or it
+   is read in place, where its rows are contiguous. a is read in place by strides: rows of a matrix (a_row, 1), of its transpose
+   (1, a_row), or patches in scratch; or it was packed by tile_pack, which pays where its columns meet many columns of b.
    Each output is one sum, p upwards, by multiply-add: its bits depend neither on the tile nor on the rows beside it. */
 #ifndef TILE_H
 #define TILE_H
@@ -24,28 +25,38 @@ enum { TILE_COLUMNS = TILE_VECTORS * VL };
 
 typedef struct tile {
     float *out; int64_t out_row;
-    const float *a; int64_t a_row, a_depth;     /* strides of a, in floats */
-    const float *b; int64_t b_row;              /* of b: PANEL in a panel */
+    const float *a; int64_t a_row, a_depth;     /* strides of a, in floats; unused where a is packed */
+    const float *b; int64_t b_row;              /* of b: PANEL in a panel; any other is read up to `columns` only */
     const float *bias;                          /* may be null */
     int64_t depth, columns;                     /* columns <= PANEL */
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
+    int64_t packed;                             /* 1: a comes from tile_pack */
 } tile;
 
-/* `rows` x TILE_COLUMNS of a tile, from column `first`, with rows and vectors known to the compiler. */
-INLINE void tile_part(const tile *t, int64_t row, int64_t first, const int rows, const int vectors)
+/* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
+INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i / n; }
+
+enum { PACKED, WHOLE, TAIL };    /* a packed; a by strides; a by strides and b with fewer columns than the tile */
+
+/* `rows` x vectors of a tile, from column `first`, with rows, vectors and kind known to the compiler. */
+INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, const int rows, const int vectors, const int kind)
 {
     vf sum[TILE_ROWS][TILE_VECTORS];
-    const float *a = t->a + row * t->a_row, *b = t->b + first;
-    float *out = t->out + row * t->out_row + first;
-    const int64_t a_row = t->a_row, a_depth = t->a_depth, b_row = t->b_row, depth = t->depth;
-    const int64_t left = t->columns - first;
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = t->accumulate ? vload_n(out + i * t->out_row + j * VL, left - j * VL) : vset(0);
-    for (int64_t p = 0; p < depth; p++, a += a_depth, b += b_row) {
+    const float *b = t->b + first;
+    const int64_t a_row = kind == PACKED ? 1 : t->a_row, a_depth = kind == PACKED ? rows : t->a_depth;
+    const int64_t b_row = t->b_row, out_row = t->out_row, left = t->columns - first;
+    if (t->accumulate)
+        #pragma GCC unroll 14
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, left - j * VL);
+    else
+        #pragma GCC unroll 14
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
+    for (int64_t p = 0; p < t->depth; p++, a += a_depth, b += b_row) {
         vf v[TILE_VECTORS];
-        for (int j = 0; j < vectors; j++) v[j] = vload(b + j * VL);
+        for (int j = 0; j < vectors; j++) v[j] = kind == TAIL ? vload_n(b + j * VL, left - j * VL) : vload(b + j * VL);
         #pragma GCC unroll 14
         for (int i = 0; i < rows; i++) {
             vf x = vset(a[i * a_row]);
@@ -55,32 +66,80 @@ INLINE void tile_part(const tile *t, int64_t row, int64_t first, const int rows,
     for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
         if (n <= 0) break;
-        vf bias = t->bias ? vload_n(t->bias + first + j * VL, n) : vset(0);
+        const vf bias = t->bias ? vload_n(t->bias + first + j * VL, n) : vset(-0.0f);
+        #pragma GCC unroll 14
         for (int i = 0; i < rows; i++) {
-            vf y = t->bias ? sum[i][j] + bias : sum[i][j];
-            y = activate(y, t->activation);
-            if (n >= VL) vstore(out + i * t->out_row + j * VL, y);
-            else vstore_n(out + i * t->out_row + j * VL, y, n);
+            vf y = sum[i][j] + bias;
+            if (t->activation == ACT_RELU) y = vrelu(y);
+            if (n >= VL) vstore(out + i * out_row + j * VL, y);
+            else vstore_n(out + i * out_row + j * VL, y, n);
         }
     }
 }
 
-/* `rows` rows (any number) of one panel. */
-static void tile_multiply(const tile *t, int64_t rows)
+/* Sigmoid or tanh over what a tile has stored. */
+static __attribute__((noinline, unused)) void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
-    for (int64_t first = 0; first < t->columns; first += TILE_COLUMNS)
-        for (int64_t row = 0; row < rows; row += TILE_ROWS) {
-            const int64_t n = least(rows - row, TILE_ROWS);
-#define CASE(m) case m: tile_part(t, row, first, m, TILE_VECTORS); break;
-            switch (n) {
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+    for (int64_t i = 0; i < rows; i++, out += out_row)
+        for (int64_t j = 0; j < columns; j += VL)
+            vstore_n(out + j, activate(vload_n(out + j, columns - j), activation), columns - j);
+}
+
+/* `rows` rows (any number) of one panel. */
+static UNUSED void tile_multiply(const tile *t, int64_t rows)
+{
+    const int64_t n = pieces(rows, TILE_ROWS);
+    for (int64_t first = 0; first < t->columns; first += TILE_COLUMNS) {
+        const int64_t left = t->columns - first;
+        const int vectors = left > VL ? TILE_VECTORS : 1;
+        const int kind = t->packed ? PACKED : t->b_row == PANEL || left >= vectors * VL ? WHOLE : TAIL;
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
+            const float *a = t->a + row * (t->packed ? t->depth : t->a_row);
+            float *out = t->out + row * t->out_row + first;
+#define CASE(m, kind) \
+            case m + 16 * kind: tile_part(t, a, out, first, m, TILE_VECTORS, kind); break; \
+            case m + 16 * kind + 64: tile_part(t, a, out, first, m, 1, kind); break;
+#define CASES(m) CASE(m, PACKED) CASE(m, WHOLE) CASE(m, TAIL)
+            switch (height + 16 * kind + (vectors == 1 ? 64 : 0)) {
+            CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6)
 #if VL == 16
-            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+            CASES(7) CASES(8) CASES(9) CASES(10) CASES(11) CASES(12) CASES(13) CASES(14)
 #endif
             default: break;
             }
+#undef CASES
 #undef CASE
         }
+    }
+    if (t->activation > ACT_RELU) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
+}
+
+/* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL - 1 floats more than rows * depth. */
+static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64_t a_depth, int64_t rows, int64_t depth)
+{
+    const int64_t n = pieces(rows, TILE_ROWS);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
+        const float *from = a + row * a_row;
+        for (int64_t p = 0; p < depth; p++, packed += height)
+            for (int64_t r = 0; r < height; r++) packed[r] = from[r * a_row + p * a_depth];
+    }
+}
+
+/* A (depth, columns) matrix in panels, from any strides. */
+static UNUSED void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns)
+{
+    for (int64_t q = 0; q < columns; q += PANEL) {
+        const int64_t n = least(columns - q, PANEL);
+        for (int64_t p = 0; p < depth; p++, panels += PANEL) {
+            const float *from = b + p * b_depth + q * b_column;
+            int64_t j = 0;
+            if (b_column == 1) for (; j < n; j++) panels[j] = from[j];
+            else for (; j < n; j++) panels[j] = from[j * b_column];
+            for (; j < PANEL; j++) panels[j] = 0;
+        }
+    }
 }
 
 /* Number of floats of a (depth, columns) matrix in panels. */

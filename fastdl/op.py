@@ -104,18 +104,19 @@ class Op:
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1
     sources = None
+    traced = False                   # whether backward can follow: forward need not save anything where it cannot
     differentiable = True
     label = ""
     cases = bench = ()
 
-    def __init_subclass__(cls, **kw):
+    def __init_subclass__(cls, abstract=False, **kw):
         super().__init_subclass__(**kw)
         cls.options = {}
         for c in reversed(cls.__mro__):
             for name in c.__dict__.get("__annotations__", ()):
                 cls.options[name] = getattr(cls, name, None)
         cls.name = _snake(cls.__name__)
-        if cls.__module__.split(".")[0] == "fastdl":
+        if cls.__module__.split(".")[0] == "fastdl" and not abstract:
             ops_by_name[cls.__name__] = cls
 
     @classmethod
@@ -152,6 +153,7 @@ class Op:
                 sources.append(None)
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
+        traced = self.traced = traced and self.differentiable and grad_enabled()
         if self.views:
             out = self.forward(*arrays)
         else:
@@ -167,7 +169,7 @@ class Op:
             if before >= 0 and before == recorded_calls() and self.outputs == 1 and out.size:
                 raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
                                      "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
-        if traced and self.differentiable and grad_enabled():
+        if traced:
             self.sources, self.order, self.label = sources, next(_order), _core.get_label()
             if self.outputs == 1 and type(out) is not list:
                 return Tensor(out, True, self)
@@ -235,14 +237,17 @@ _numbers = {}
 
 
 def _as_array(x, inputs):
-    """A number or array-like as an array; floats take the dtype of the tensors beside them."""
+    """A number or array-like as an array; numbers take the dtype of the tensors beside them."""
     dtype = "float32"
     for t in inputs:
-        if isinstance(t, (Tensor, Symbol)) and t.dtype in ("float32", "float64"):
-            dtype = t.dtype
-            break
+        if isinstance(t, (Tensor, Symbol)):
+            if t.dtype in ("float32", "float64"):
+                dtype = t.dtype
+                break
+            if type(x) is int:
+                dtype = "int32" if t.dtype in ("bool", "uint8") else t.dtype
     if type(x) in (float, int):
-        key = float(x), dtype
+        key = float(x) if dtype[0] == "f" else x, dtype
         found = _numbers.get(key)
         if found is None:
             if len(_numbers) > 1000:
@@ -256,4 +261,4 @@ def _as_array(x, inputs):
         if a.dtype.kind not in "iufb":
             raise TypeError(f"an op was given {type(x).__name__} of dtype {a.dtype}; it wants numbers")
         a = a.astype("int32" if a.dtype.itemsize < 4 else "int64")
-    return np.ascontiguousarray(a)
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a)     # which would give a scalar an axis

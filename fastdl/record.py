@@ -1,11 +1,16 @@
 """Recording: a step that ran once is replayed in C, without Python."""
 
+import threading
+
 import numpy as np
 
 from . import _core
 from .errors import RecordingError
 from .op import flops_of
 from .tensor import Tensor, grad_enabled
+
+
+_one_at_a_time = threading.RLock()    # programs are recorded one after another, whatever thread records
 
 
 class Program(_core.Program):
@@ -34,11 +39,17 @@ class _Recording:
         self.program = program
 
     def __enter__(self):
-        self.program.start()
+        _one_at_a_time.acquire()
+        try:
+            self.program.start()
+        except BaseException:
+            _one_at_a_time.release()
+            raise
         return self.program
 
     def __exit__(self, *_):
         self.program.stop()
+        _one_at_a_time.release()
 
 
 class Profile:
@@ -88,13 +99,15 @@ class Recorded:
 
     def __init__(self, step, before=None):
         self.step, self.before, self.programs, self.seen = step, before, {}, set()
+        self.lock = threading.RLock()
         self.__name__, self.__doc__ = getattr(step, "__name__", "step"), step.__doc__
 
     def __call__(self, *args, **kwargs):
-        return _copy(self.borrow(*args, **kwargs))
+        with self.lock:
+            return _copy(self.borrow(*args, **kwargs))
 
     def borrow(self, *args, **kwargs):
-        """As a call, but what is returned is the program's own memory, which the next call overwrites."""
+        """As a call, but what is returned is the program's own memory, which the next call overwrites. Threads hold .lock."""
         leaves = []
         structure = _flatten((args, kwargs), leaves)
         key = (structure, _core.get_isa(), grad_enabled())

@@ -1,4 +1,4 @@
-/* Matrix product: pack the right operand into panels, multiply. */
+/* Matrix products with any strides, sums of columns, gradients of the fused activations. */
 #include "tile.h"
 
 /* panels[j / 32, p, j % 32] = b[p * row + j * column], zeros to the right.  One item: one panel of 32 columns. */
@@ -10,23 +10,84 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
     int64_t row;
     int64_t column;)
 {
-    for (int64_t q = begin; q < end; q++) {
-        float *out = a->panels + q * a->depth * PANEL;
-        const int64_t n = least(a->columns - q * PANEL, PANEL);
-        for (int64_t p = 0; p < a->depth; p++, out += PANEL) {
-            const float *b = a->b + p * a->row + q * PANEL * a->column;
-            int64_t j = 0;
-            if (a->column == 1) for (; j < n; j++) out[j] = b[j];
-            else for (; j < n; j++) out[j] = b[j * a->column];
-            for (; j < PANEL; j++) out[j] = 0;
+    panel_pack(a->panels + begin * a->depth * PANEL, a->b + begin * PANEL * a->column, a->row, a->column, a->depth,
+               least(end * PANEL, a->columns) - begin * PANEL);
+}
+
+/* out = activate(bias + a @ b) with every operand by strides. b_column 0: b is in panels. */
+typedef struct product {
+    float *out; int64_t out_row;
+    const float *a; int64_t a_row, a_depth;
+    const float *b; int64_t b_depth, b_column;
+    const float *bias;
+    int64_t rows, columns, depth, activation, accumulate;
+} product;
+
+/* How a product is cut into blocks: by its shape alone. */
+typedef struct blocks { int64_t rows, columns, down, across; } blocks;   /* of a block; how many */
+
+enum { BLOCK_ROWS = 224, BLOCK_COLUMNS = 256, BLOCK_DEPTH = 256, BLOCKS_WANTED = 8, BLOCK_LEAST = 1 << 16 };
+
+static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
+{
+    int64_t down = pieces(rows, BLOCK_ROWS), across = pieces(columns, BLOCK_COLUMNS);
+    for (;;) {
+        const int64_t height = pieces(rows, most(down, 1)), width = pieces(columns, most(across, 1));
+        if (batch * down * across >= BLOCKS_WANTED || height * width * depth < 2 * BLOCK_LEAST) break;
+        if (width >= 2 * PANEL && (width >= height || height < 2 * TILE_ROWS)) across *= 2;
+        else if (height >= 2 * TILE_ROWS) down *= 2;
+        else break;
+    }
+    blocks s = { most(pieces(rows, most(down, 1)), 1), most(pieces(pieces(columns, most(across, 1)), PANEL), 1) * PANEL, 0, 0 };
+    s.down = pieces(rows, s.rows);
+    s.across = pieces(columns, s.columns);
+    return s;
+}
+
+/* One block of a product: its rows from `row`, its columns from `column`. */
+static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
+{
+    const int64_t pack_a = columns > PANEL && rows > TILE_ROWS, pack_b = t->b_column > 1 || (t->b_column == 1 && rows > 4 * TILE_ROWS);
+    float *a_packed = scratch, *b_packed = scratch + (BLOCK_ROWS + 1) * BLOCK_DEPTH;
+    for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+        const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
+        tile s = {
+            .out_row = t->out_row, .a = t->a + row * t->a_row + p * t->a_depth, .a_row = t->a_row, .a_depth = t->a_depth,
+            .depth = depth, .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR, .packed = pack_a,
+        };
+        if (pack_a) {
+            tile_pack(a_packed, s.a, t->a_row, t->a_depth, rows, depth);
+            s.a = a_packed;
+        }
+        if (pack_b) panel_pack(b_packed, t->b + p * t->b_depth + column * t->b_column, t->b_depth, t->b_column, depth, columns);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            s.out = t->out + row * t->out_row + column + j;
+            s.b = pack_b ? b_packed + j * depth : t->b_column ? t->b + p * t->b_depth + column + j : t->b + (column + j) * t->depth + p * PANEL;
+            s.b_row = pack_b || !t->b_column ? PANEL : t->b_depth;
+            s.bias = last && t->bias ? t->bias + column + j : 0;
+            s.columns = least(columns - j, PANEL);
+            if (s.packed && s.b_row != PANEL && s.columns < PANEL) s.packed = 0, s.a = t->a + row * t->a_row + p * t->a_depth;
+            tile_multiply(&s, rows);
         }
     }
 }
 
-enum { ROWS_AT_ONCE = 84 };      /* rows of an item: whole tiles of 14 and of 6 */
+/* Block i of the product. */
+static void product_item(const product *t, const blocks *s, int64_t i, char *scratch)
+{
+    const int64_t row = i / s->across * s->rows, column = i % s->across * s->columns;
+    product_block(t, row, least(t->rows - row, s->rows), column, least(t->columns - column, s->columns), (float *)scratch);
+}
 
-/* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of rows by a panel. */
-KERNEL(matmul, pieces(a->rows, ROWS_AT_ONCE) * pieces(a->columns, PANEL), least(a->rows, ROWS_AT_ONCE) * PANEL * a->depth / 6.0,
+static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)
+{
+    const blocks s = product_blocks(rows, columns, depth, 1);
+    return s.down * s.across;
+}
+
+/* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of out. */
+KERNEL(matmul, matmul_blocks(a->rows, a->columns, a->depth),
+       (double)a->rows * a->columns * a->depth / 6.0 / matmul_blocks(a->rows, a->columns, a->depth),
     float *out;           /* (rows, columns) */
     const float *x;       /* (rows, depth) by the strides x_row and x_depth */
     const float *panels;  /* of the right operand (depth, columns) */
@@ -39,17 +100,117 @@ KERNEL(matmul, pieces(a->rows, ROWS_AT_ONCE) * pieces(a->columns, PANEL), least(
     int64_t activation;
     int64_t accumulate;)
 {
-    const int64_t panels = pieces(a->columns, PANEL);
+    const blocks s = product_blocks(a->rows, a->columns, a->depth, 1);
+    const product t = {
+        .out = a->out, .out_row = a->columns, .a = a->x, .a_row = a->x_row, .a_depth = a->x_depth, .b = a->panels, .bias = a->bias,
+        .rows = a->rows, .columns = a->columns, .depth = a->depth, .activation = a->activation, .accumulate = a->accumulate,
+    };
+    for (int64_t i = begin; i < end; i++) product_item(&t, &s, i, worker->scratch);
+}
+
+static int64_t matrix_product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)
+{
+    const int64_t parts = split ? most(pieces(depth, split), 1) : 1;
+    const blocks s = product_blocks(rows, columns, split ? split : depth, batch * parts);
+    return s.down * s.across * batch * parts;
+}
+
+/* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
+   split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
+KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
+       most(least(a->rows, BLOCK_ROWS) * least(a->columns, BLOCK_COLUMNS) * a->depth / 6 / (a->rows * a->columns > BLOCK_LEAST ? 4 : 1), 1),
+    float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
+    const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
+    const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
+    OPTIONAL const float *bias;   /* (columns) */
+    int64_t outer;
+    int64_t inner;
+    int64_t rows;
+    int64_t columns;
+    int64_t depth;
+    int64_t split;
+    int64_t left_outer;
+    int64_t left_inner;
+    int64_t left_row;
+    int64_t left_depth;
+    int64_t right_outer;
+    int64_t right_inner;
+    int64_t right_depth;
+    int64_t right_column;
+    int64_t activation;
+    int64_t accumulate;)
+{
+    const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
+    const blocks s = product_blocks(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
+    const int64_t each = s.down * s.across;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t row = i / panels * ROWS_AT_ONCE, q = i % panels;
-        const tile t = {
-            .out = a->out + row * a->columns + q * PANEL, .out_row = a->columns,
-            .a = a->x + row * a->x_row, .a_row = a->x_row, .a_depth = a->x_depth,
-            .b = a->panels + q * PANEL * a->depth, .b_row = PANEL,
-            .bias = a->bias ? a->bias + q * PANEL : 0,
-            .depth = a->depth, .columns = least(a->columns - q * PANEL, PANEL),
-            .accumulate = a->accumulate, .activation = a->activation,
+        const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
+        const product t = {
+            .out = a->out + n * a->rows * a->columns, .out_row = a->columns,
+            .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
+            .a_row = a->left_row, .a_depth = a->left_depth,
+            .b = a->right + outer * a->right_outer + inner * a->right_inner + part * most_depth * a->right_depth,
+            .b_depth = a->right_depth, .b_column = a->right_column, .bias = a->bias,
+            .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
+            .activation = a->activation, .accumulate = a->accumulate,
         };
-        tile_multiply(&t, least(a->rows - row, ROWS_AT_ONCE));
+        product_item(&t, &s, i % each, worker->scratch);
+    }
+}
+
+/* out[n] = sum over k, upwards, of parts[n, k].  One item: one number of out. */
+KERNEL(sum_parts, a->outer * a->size, a->count,
+    float *out;           /* (outer, size) */
+    const float *parts;   /* (outer, count, size) */
+    int64_t outer;
+    int64_t count;
+    int64_t size;)
+{
+    for (int64_t i = begin; i < end; ) {
+        const int64_t n = i / a->size, j = i % a->size, left = least(end - i, a->size - j);
+        const float *x = a->parts + n * a->count * a->size + j;
+        vf s = vset(0);
+        for (int64_t k = 0; k < a->count; k++) s = s + vload_n(x + k * a->size, left);
+        vstore_n(a->out + i, s, left);
+        i += least(left, VL);
+    }
+}
+
+/* out[k, j] = sum of x[i, j] over the rows i of piece k.  One item: a piece of `split` rows by 256 columns. */
+KERNEL(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
+    float *out;           /* (ceil(rows / split), columns) */
+    const float *x;       /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    int64_t split;)
+{
+    const int64_t across = pieces(a->columns, 256);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t k = i / across, first = i % across * 256, stop = least(first + 256, a->columns);
+        const int64_t rows = least(a->rows - k * a->split, a->split);
+        for (int64_t j = first; j < stop; j += VL) {
+            const float *x = a->x + k * a->split * a->columns + j;
+            vf s = vset(0);
+            for (int64_t r = 0; r < rows; r++) s = s + vload_n(x + r * a->columns, stop - j);
+            vstore_n(a->out + k * a->columns + j, s, stop - j);
+        }
+    }
+}
+
+/* d_x = d_y times the derivative of the activation, from its result y.  One item: one number. */
+KERNEL(activation_grad, a->size, 1.5,
+    float *d_x;           /* (size) */
+    const float *d_y;     /* (size) */
+    const float *y;       /* (size) */
+    int64_t size;
+    int64_t activation;)
+{
+    for (int64_t i = begin; i < end; i += VL) {
+        const vf d = vload_n(a->d_y + i, end - i), y = vload_n(a->y + i, end - i);
+        vf g = d;
+        if (a->activation == ACT_RELU) g = vpick(y > vset(0), d, vset(0));
+        else if (a->activation == ACT_SIGMOID) g = d * y * (vset(1) - y);
+        else if (a->activation == ACT_TANH) g = d * (vset(1) - y * y);
+        vstore_n(a->d_x + i, g, end - i);
     }
 }

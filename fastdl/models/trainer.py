@@ -84,7 +84,7 @@ class Trainer:
             raise ValueError("fit: the loss does not depend on any trainable weight")
         backward([loss], [_ones(loss.array.shape, loss.array.dtype)])
         self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
-        self.optimizer.update([p for p in parameters if p.grad is not None])
+        self.optimizer.apply([p.grad for p in parameters], parameters)
         for parameter, value in updates:
             kernels.copy(parameter.array, value.array, size=value.array.size)
 
@@ -305,16 +305,18 @@ class Trainer:
             if steps is not None and i >= steps:
                 break
             calls.on_predict_batch_begin(i)
-            structure = self._predict_arrays(item)
-            parts = leaves(structure)
-            if results is None:
-                n = source.samples if isinstance(source, Arrays) else None
-                results = [np.empty((n, *p.shape[1:]), p.array.dtype) if n and p.ndim and len(p) == item.samples else [] for p in parts]
-            for result, p in zip(results, parts):
-                if isinstance(result, list):
-                    result.append(p.array.copy())
-                else:
-                    result[at:at + len(p)] = p.array
+            with self._predicting()[1].lock:
+                structure = self._predict_arrays(item)
+                parts = leaves(structure)
+                if results is None:
+                    n = source.samples if isinstance(source, Arrays) else None
+                    results = [np.empty((n, *p.shape[1:]), p.array.dtype) if n and p.ndim and len(p) == item.samples else []
+                               for p in parts]
+                for result, p in zip(results, parts):
+                    if isinstance(result, list):
+                        result.append(p.array.copy())
+                    else:
+                        result[at:at + len(p)] = p.array
             at += item.samples
             calls.on_predict_batch_end(i, {"outputs": structure})
             bar.update(1, {})
@@ -331,6 +333,7 @@ class Trainer:
             yield Arrays(rebuild([source.x], iter([a[at:at + batch] for a in leaves(source.x)]))[0])
 
     def _predict_arrays(self, item):
+        """The outputs for a batch, in memory that the next prediction overwrites: to be read under the lock."""
         if not self.built:
             self._prepare(item, item.samples)
         x = rebuild([item.x], iter([np.ascontiguousarray(a, d) for a, d in zip(leaves(item.x), self._kinds(item))]))[0]
@@ -372,8 +375,9 @@ class Trainer:
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
-        structure = self._predict_arrays(Arrays(x))
-        return rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
+        with self._predicting()[1].lock:
+            structure = self._predict_arrays(Arrays(x))
+            return rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
 
 
 def _array(v):
