@@ -60,7 +60,6 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(advance),
     ENTRY(check_indices),
     ENTRY(check_tokens),
-    ENTRY(check_labels),
     ENTRY(check_classes),
     ENTRY(take),
     ENTRY(take_grad),
