@@ -70,8 +70,6 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(conv2d_d_z),
-    ENTRY(conv2d_add_pieces),
 
     /* pooling */
     ENTRY(max_pool2d),

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from .linear import PANEL, activate, panel_floats
+from .linear import PANEL, activate, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
 
@@ -152,10 +152,13 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
                     kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, top, left, groups,
                     activation, piece):
     pixels = batch * out_height * out_width
-    own = np.empty((pixels, filters), d_out.dtype)
-    conv2d_d_z(own, d_bias, d_out, out, pixels=pixels, filters=filters, activation=activation, piece=piece)
+    own = d_out.reshape(pixels, filters)
+    if activation:
+        own = activate_grad(own, out.reshape(pixels, filters), activation)
     if d_z is not None:
         d_z.reshape(own.shape)[...] = own
+    if d_bias is not None:
+        d_bias.reshape(-1, filters)[...] = _by_piece(own, piece).sum(1)
     seen = patches(images.reshape(batch, height, width, channels), out_height, out_width, kernel_height, kernel_width,
                    stride_height, stride_width, dilation_height, dilation_width, top, left)
     places, taken, columns = kernel_height * kernel_width, channels // groups, filters // groups
@@ -165,20 +168,6 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
     for g in range(groups):
         rows = left_[:, :, :, g].reshape(len(left_), piece, places * taken)
         d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ right[:, :, g * columns:(g + 1) * columns]
-
-
-@twin
-def conv2d_d_z(d_z, d_bias, d_out, out, *, pixels, filters, activation, piece):
-    d = activate_grad(d_out.reshape(pixels, filters), out.reshape(pixels, filters) if out is not None else None, activation)
-    if d_z is not None:
-        d_z.reshape(d.shape)[...] = d
-    if d_bias is not None:
-        d_bias.reshape(-1, filters)[...] = _by_piece(d, piece).sum(1)
-
-
-@twin
-def conv2d_add_pieces(y, x, *, size, pieces):
-    y.reshape(-1)[...] = x.reshape(pieces, size).sum(0)
 
 
 # ---- ops --------------------------------------------------------------------------------------------------------------
@@ -233,50 +222,50 @@ class Conv2D(Op):
             batch=batch, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width, filters=filters,
             kernel_height=kernel_height, kernel_width=kernel_width, stride_height=stride_height, stride_width=stride_width,
             dilation_height=dilation_height, dilation_width=dilation_width, top=top, left=left, groups=self.groups)
+        self.plain = images.shape[1:3] == (out_height, out_width) and self.groups == kernel_height == kernel_width == 1
+        if self.plain:
+            product(self, out, images, kernel, bias, rows=batch * height * width, columns=filters, depth=channels, left_row=channels,
+                    left_depth=1, right_depth=filters, right_column=1, activation=self.act)
+            return
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         each = panel_floats(depth, columns)
         panels = self.empty((self.groups * each,))
         flat = kernel.reshape(-1)
         for g in range(self.groups):
             kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
-        self.plain = images.shape[1:3] == (out_height, out_width) and self.groups == kernel_height == kernel_width == 1
-        if self.plain:
-            kernels.matmul(out, images, panels, bias, rows=batch * height * width, columns=filters, depth=channels, x_row=channels,
-                           x_depth=1, activation=self.act, accumulate=0)
-        else:
-            kernels.conv2d(out, images, panels, bias, **self.sizes, activation=self.act)
+        kernels.conv2d(out, images, panels, bias, **self.sizes, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         sizes, filters, pixels = self.sizes, self.sizes["filters"], d_out.size // max(d_out.shape[3], 1)
-        # Pieces are large where a piece's part of the gradient is: its sum over the pieces is to cost little.
-        piece = max(512, -(-pixels // (16 if self.kernel.size > 8192 else 64)))
-        pieces = -(-pixels // piece)
         out = self.out if self.act else None
-        d_z = self.empty(d_out.shape) if self.act and d_images is not None else None
-        bias_parts = self.empty((pieces, filters)) if d_bias is not None else None
+        d_z = self.empty(d_out.shape) if self.act and (d_images is not None or d_kernel is None) else None
         if d_kernel is not None:
-            parts = self.empty((pieces, d_kernel.size))
+            # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
+            piece = max(512, -(-pixels // (16 if d_kernel.size > 8192 else 64)))
+            count = -(-pixels // piece)
+            parts, bias_parts = self.empty((count, d_kernel.size)), self.empty((count, filters)) if d_bias is not None else None
             kernels.conv2d_d_kernel(parts, bias_parts, d_z, d_out, out, self.images, **sizes, activation=self.act, piece=piece)
-            kernels.conv2d_add_pieces(d_kernel, parts, size=d_kernel.size, pieces=pieces)
-        elif d_z is not None or d_bias is not None:
-            kernels.conv2d_d_z(d_z, bias_parts, d_out, out, pixels=pixels, filters=filters, activation=self.act, piece=piece)
-        if d_bias is not None:
-            kernels.conv2d_add_pieces(d_bias, bias_parts, size=filters, pieces=pieces)
+            kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=d_kernel.size)
+            if d_bias is not None:
+                kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
+        else:
+            if self.act:
+                kernels.activation_grad(d_z, d_out, out, size=d_out.size, activation=self.act)
+            if d_bias is not None:
+                sum_columns(self, d_bias, d_out if d_z is None else d_z, pixels, filters)
         if d_images is not None:
-            self.backward_images(d_out if d_z is None else d_z, d_images)
+            self.backward_images(d_out if d_z is None else d_z, d_images, pixels)
 
-    def backward_images(self, d_z, d_images):
-        sizes = self.sizes
+    def backward_images(self, d_z, d_images, pixels):
         kernel_height, kernel_width, taken, filters = self.kernel.shape
-        panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
         if self.plain:
-            kernels.pack(panels, self.kernel, depth=filters, columns=taken, row=1, column=filters)
-            kernels.matmul(d_images, d_z, panels, None, rows=d_z.size // max(filters, 1), columns=taken, depth=filters, x_row=filters,
-                           x_depth=1, activation=0, accumulate=0)
+            product(self, d_images, d_z, self.kernel, rows=pixels, columns=taken, depth=filters, left_row=filters, left_depth=1,
+                    right_depth=1, right_column=filters)
             return
-        flip = {k: v for k, v in sizes.items() if k not in ("batch", "height", "width", "out_height", "out_width")}
+        panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
+        flip = {k: v for k, v in self.sizes.items() if k not in ("batch", "height", "width", "out_height", "out_width")}
         kernels.conv2d_pack_flipped(panels, self.kernel, **flip)
-        kernels.conv2d_d_images(d_images, d_z, panels, **sizes)
+        kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes)
 
     def definition(self, images, kernel, bias=None):
         (rows, top), (columns, left) = self.places(images, kernel)
