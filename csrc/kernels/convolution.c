@@ -400,3 +400,73 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
         }
     }
 }
+
+/* ---- the named algorithm im2col: a matrix of patches in memory ---- */
+
+/* patches = what each window sees.  One item: one patch. */
+KERNEL(im2col, a->batch * a->out_height * a->out_width, 2.0 * a->kernel_height * a->kernel_width * a->channels,
+    float *patches;       /* (batch, out_height, out_width, kernel_height, kernel_width, channels) */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t kernel_height;
+    int64_t kernel_width;
+    int64_t stride_height;
+    int64_t stride_width;
+    int64_t dilation_height;
+    int64_t dilation_width;
+    int64_t top;
+    int64_t left;)
+{
+    float *to = a->patches + begin * a->kernel_height * a->kernel_width * a->channels;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t x = i % a->out_width * a->stride_width - a->left, image = i / a->out_width / a->out_height * a->height;
+        const int64_t y = i / a->out_width % a->out_height * a->stride_height - a->top;
+        for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++, to += a->channels) {
+            const int64_t from_y = y + k / a->kernel_width * a->dilation_height, from_x = x + k % a->kernel_width * a->dilation_width;
+            if (from_y < 0 || from_y >= a->height || from_x < 0 || from_x >= a->width) memset(to, 0, (size_t)a->channels * sizeof(float));
+            else memcpy(to, a->images + ((image + from_y) * a->width + from_x) * a->channels, (size_t)a->channels * sizeof(float));
+        }
+    }
+}
+
+/* images = the sum of all places of the patches that saw a number: the transpose of im2col.  One item: one position of an image. */
+KERNEL(col2im, a->batch * a->height * a->width,
+       2.0 * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
+    float *images;        /* (batch, height, width, channels) */
+    const float *patches; /* (batch, out_height, out_width, kernel_height, kernel_width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t kernel_height;
+    int64_t kernel_width;
+    int64_t stride_height;
+    int64_t stride_width;
+    int64_t dilation_height;
+    int64_t dilation_width;
+    int64_t top;
+    int64_t left;)
+{
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t image = i / a->width / a->height * a->out_height;
+        float *to = a->images + i * a->channels;
+        memset(to, 0, (size_t)a->channels * sizeof(float));
+        for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
+            const int64_t y = i / a->width % a->height + a->top - k / a->kernel_width * a->dilation_height;
+            const int64_t x = i % a->width + a->left - k % a->kernel_width * a->dilation_width;
+            if (y < 0 || x < 0 || y % a->stride_height || x % a->stride_width) continue;
+            if (y / a->stride_height >= a->out_height || x / a->stride_width >= a->out_width) continue;
+            const int64_t patch = (image + y / a->stride_height) * a->out_width + x / a->stride_width;
+            const float *from = a->patches + (patch * a->kernel_height * a->kernel_width + k) * a->channels;
+            for (int64_t c = 0; c < a->channels; c += VL)
+                vstore_n(to + c, vload_n(to + c, a->channels - c) + vload_n(from + c, a->channels - c), a->channels - c);
+        }
+    }
+}
