@@ -7,6 +7,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
@@ -70,8 +71,15 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(conv2d_d_z),
-    ENTRY(conv2d_add_pieces),
+    ENTRY(im2col),
+    ENTRY(col2im),
+
+    /* depthwise */
+    ENTRY(repeat_channels),
+    ENTRY(repeat_channels_grad),
+    ENTRY(depthwise_conv2d),
+    ENTRY(depthwise_conv2d_d_images),
+    ENTRY(depthwise_conv2d_d_kernel),
 
     /* pooling */
     ENTRY(max_pool2d),
