@@ -89,7 +89,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_grad),
 
     /* loss */
-    ENTRY(check_labels),
+    ENTRY(check_labels_except),
     ENTRY(softmax_cross_entropy),
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
@@ -99,6 +99,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_sums),
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
+    ENTRY(loss_weights_grad),
 
     /* random */
 
