@@ -11,6 +11,7 @@
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -85,7 +86,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_grad),
 
     /* loss */
-    ENTRY(check_labels_except),
+    ENTRY(check_labels),
     ENTRY(softmax_cross_entropy),
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
@@ -96,6 +97,13 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
     ENTRY(loss_weights_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
 
