@@ -12,6 +12,7 @@
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -97,7 +98,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_grad),
 
     /* loss */
-    ENTRY(check_labels_except),
+    ENTRY(check_labels),
     ENTRY(softmax_cross_entropy),
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
@@ -108,6 +109,13 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
     ENTRY(loss_weights_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
 
