@@ -4,3 +4,4 @@ from .activation import *  # noqa: F401,F403
 from .core import *  # noqa: F401,F403
 from .layer import Layer  # noqa: F401
 from .merging import *  # noqa: F401,F403
+from .serialization import deserialize, serialize  # noqa: F401
