@@ -79,13 +79,17 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pool2d_grad),
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
     ENTRY(softmax),
     ENTRY(softmax_grad),
 
     /* loss */
-    ENTRY(check_labels),
+    ENTRY(check_labels_except),
     ENTRY(softmax_cross_entropy),
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
@@ -95,6 +99,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_sums),
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
+    ENTRY(loss_weights_grad),
 
     /* random */
 

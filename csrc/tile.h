@@ -115,30 +115,53 @@ static UNUSED void tile_multiply(const tile *t, int64_t rows)
     if (t->activation > ACT_RELU) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
 }
 
-/* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL - 1 floats more than rows * depth. */
+/* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL floats more than rows * depth. */
 static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64_t a_depth, int64_t rows, int64_t depth)
 {
     const int64_t n = pieces(rows, TILE_ROWS);
     for (int64_t i = 0; i < n; i++) {
         const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
         const float *from = a + row * a_row;
-        for (int64_t p = 0; p < depth; p++, packed += height)
-            for (int64_t r = 0; r < height; r++) packed[r] = from[r * a_row + p * a_depth];
+        float *to = packed + row * depth;
+        /* Whole vectors are stored; what is too much in them is overwritten by what comes later in memory. */
+        if (a_depth == 1)
+            for (int64_t p = 0; p < depth; p += VL)
+                for (int64_t first = (height - 1) / VL * VL; first >= 0; first -= VL) {
+                    vf x[VL];
+                    for (int r = 0; r < VL; r++)
+                        x[r] = first + r >= height ? vset(0) : vload_n(from + (first + r) * a_row + p, depth - p);
+                    vtranspose(x);
+                    for (int k = 0; k < VL && k < depth - p; k++) vstore(to + (p + k) * height + first, x[k]);
+                }
+        else if (a_row == 1)
+            for (int64_t p = 0; p < depth; p++)
+                for (int64_t first = 0; first < height; first += VL)
+                    vstore(to + p * height + first, vload_n(from + p * a_depth + first, height - first));
+        else
+            for (int64_t p = 0; p < depth; p++)
+                for (int64_t r = 0; r < height; r++) to[p * height + r] = from[r * a_row + p * a_depth];
     }
 }
 
 /* A (depth, columns) matrix in panels, from any strides. */
 static UNUSED void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns)
 {
-    for (int64_t q = 0; q < columns; q += PANEL) {
+    for (int64_t q = 0; q < columns; q += PANEL, panels += depth * PANEL, b += PANEL * b_column) {
         const int64_t n = least(columns - q, PANEL);
-        for (int64_t p = 0; p < depth; p++, panels += PANEL) {
-            const float *from = b + p * b_depth + q * b_column;
-            int64_t j = 0;
-            if (b_column == 1) for (; j < n; j++) panels[j] = from[j];
-            else for (; j < n; j++) panels[j] = from[j * b_column];
-            for (; j < PANEL; j++) panels[j] = 0;
-        }
+        if (b_column == 1)
+            for (int64_t p = 0; p < depth; p++)
+                for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
+        else if (b_depth == 1)
+            for (int64_t p = 0; p < depth; p += VL)
+                for (int j = 0; j < PANEL; j += VL) {
+                    vf x[VL];
+                    for (int c = 0; c < VL; c++) x[c] = j + c >= n ? vset(0) : vload_n(b + (j + c) * b_column + p, depth - p);
+                    vtranspose(x);
+                    for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
+                }
+        else
+            for (int64_t p = 0; p < depth; p++)
+                for (int j = 0; j < PANEL; j++) panels[p * PANEL + j] = j < n ? b[p * b_depth + j * b_column] : 0;
     }
 }
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from . import _core
-from .errors import RecordingError
+from .errors import RecordingError, SymbolicError
 from .tensor import DTYPES, Tensor, grad_enabled, kernels  # noqa: F401
 
 empty, recorded_calls = _core.empty, _core.recorded_calls
@@ -61,10 +61,10 @@ class Symbol:
         return self.shape[0]
 
     def __bool__(self):
-        raise TypeError("a symbolic tensor has no value; conditions need an actual tensor")
+        raise SymbolicError("a symbolic tensor has no value; conditions need an actual tensor")
 
     def __array__(self, *_, **__):
-        raise TypeError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
+        raise SymbolicError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
 
     def __repr__(self):
         return f"<Symbol {self.name or ''} shape={self.shape} dtype={self.dtype}>"

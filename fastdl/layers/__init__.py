@@ -1,0 +1,6 @@
+"""Layers, with the names and arguments of Keras 3."""
+
+from .activation import *  # noqa: F401,F403
+from .core import *  # noqa: F401,F403
+from .layer import Layer  # noqa: F401
+from .merging import *  # noqa: F401,F403
