@@ -7,10 +7,12 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -30,12 +32,19 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),
+    ENTRY(add), ENTRY(add_int32), ENTRY(add_int64),
+    ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
+    ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
+    ENTRY(divide),
+    ENTRY(divide_d_x2),
     ENTRY(relu),
     ENTRY(relu_grad),
 
     /* reduction */
+    ENTRY(sum),
 
     /* shape */
+    ENTRY(rearrange),
 
     /* indexing */
     ENTRY(check_order),
@@ -54,25 +63,72 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(advance),
     ENTRY(check_indices),
     ENTRY(check_tokens),
-    ENTRY(check_labels),
     ENTRY(check_classes),
     ENTRY(take),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
+
+    /* depthwise */
+    ENTRY(repeat_channels),
+    ENTRY(repeat_channels_grad),
+    ENTRY(depthwise_conv2d),
+    ENTRY(depthwise_conv2d_d_images),
+    ENTRY(depthwise_conv2d_d_kernel),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
+    ENTRY(softmax),
+    ENTRY(softmax_grad),
 
     /* loss */
+    ENTRY(check_labels),
+    ENTRY(softmax_cross_entropy),
+    ENTRY(softmax_cross_entropy_grad),
+    ENTRY(sparse_cross_entropy),
+    ENTRY(sparse_cross_entropy_grad),
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
+    ENTRY(loss_sums),
+    ENTRY(loss_total),
+    ENTRY(loss_total_grad),
+    ENTRY(loss_weights_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
 
     /* optimizer */
+    ENTRY(advance_iterations),
+    ENTRY(adam),
+    ENTRY(sgd),
+    ENTRY(rmsprop),
+    ENTRY(sum_squares),
+    ENTRY(clip_scale),
+    ENTRY(decayed_learning_rate),
+    ENTRY(stepped_learning_rate),
 
     0
 };

@@ -161,6 +161,19 @@ SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays *
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
 
+SIMD vi vlanes(void)                                              /* 0, 1, 2 … */
+{
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = i;
+    return x;
+}
+/* As vload_n, with `rest` in the lanes from n on. */
+SIMD vf vload_or(const float *p, int64_t n, float rest)
+{
+    if (n >= VL) return vload(p);
+    return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
+
 /* ---- sums across lanes, in one order on every instruction set ----
 
    A sum along memory runs in 16 lanes whatever VL is: SUM16 accumulators of VL lanes, added at the end as a fixed tree. */

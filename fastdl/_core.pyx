@@ -133,7 +133,7 @@ def set_isa(name):
 
 cdef enum: MOST_ISAS = 4
 cdef dict formats = {"float": b"f", "double": b"d", "int32_t": b"i", "int64_t": b"lq", "uint8_t": b"B?", "uint32_t": b"IL",
-                     "uint64_t": b"LQ"}
+                     "uint64_t": b"LQ", "void": b"*"}    # *: any of them
 cdef object label_now = ""                    # name of the layer whose op runs
 hooks = {}                                    # 'fault': makes the error of bad data; 'check': FASTDL_CHECK's comparison
 
@@ -233,7 +233,7 @@ cdef class Kernel:
                 raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array ({e})") from None
             call.word[i] = <int64_t>view.buf
             for j in range(4):
-                if self.code[i][j] == view.format[0] or self.code[i][j] == 0:
+                if self.code[i][j] == view.format[0] or self.code[i][j] == 0 or self.code[i][j] == b'*':
                     break
             if j == 4 or self.code[i][j] == 0 or view.format[1] != 0:
                 PyBuffer_Release(&view)

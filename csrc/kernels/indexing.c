@@ -109,7 +109,6 @@ KERNEL(name, a->size, 0.3, const int32_t *indices; int64_t size; int64_t limit;)
 
 CHECK(check_indices, 0)
 CHECK(check_tokens, 0)
-CHECK(check_labels, 0)
 CHECK(check_classes, INT32_MIN)
 
 /* ---- take and its gradient ---- */

@@ -84,7 +84,7 @@ class Trainer:
             raise ValueError("fit: the loss does not depend on any trainable weight")
         backward([loss], [_ones(loss.array.shape, loss.array.dtype)])
         self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
-        self.optimizer.update([p for p in parameters if p.grad is not None])
+        self.optimizer.apply([p.grad for p in parameters], parameters)
         for parameter, value in updates:
             kernels.copy(parameter.array, value.array, size=value.array.size)
 
@@ -372,6 +372,10 @@ class Trainer:
         logs = self._objectives.logs()
         values = list(logs.values())
         return logs if return_dict else values[0] if len(values) == 1 else values
+
+    def programs(self):
+        """The recorded programs of train_on_batch and test_on_batch, to print or to profile()."""
+        return [found[0] for _, recorded, _ in self._recorded.values() for found in recorded.programs.values()]
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""

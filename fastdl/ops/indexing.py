@@ -147,7 +147,6 @@ def _check(name, lowest, text):
 
 _check("check_indices", 0, "index {value}{at} is out of range for an axis of size {limit}\n  allowed are 0 to {last}")
 _check("check_tokens", 0, "token {value}{at} is out of range for Embedding(input_dim={limit})\n  allowed are 0 to {last}")
-_check("check_labels", 0, "label {value}{at} is out of range for {limit} classes\n  allowed are 0 to {last}")
 _check("check_classes", -2**31, "class {value}{at} is out of range for one_hot(num_classes={limit})"
                                 "\n  allowed are 0 to {last}, and negative ones, which give zeros")
 
