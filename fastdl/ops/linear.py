@@ -100,6 +100,11 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
     """
     batch = _merged(batch)
+    if not out.size:
+        return
+    if any(axis[0] == 0 for axis in batch):
+        kernels.fill(out, size=out.size, value=0.0)
+        return
     if long and rows == columns == 1 and not batch and depth > 1024:
         parts = -(-depth // 4096)
         to = out if parts == 1 else op.empty((parts,))
