@@ -238,6 +238,11 @@ class Lambda(Layer):
         """mask(inputs, previous_mask), or mask itself."""
         return self._mask(inputs, previous_mask) if callable(self._mask) else self._mask
 
+    @classmethod
+    def from_config(cls, config):
+        """Not possible."""
+        raise ValueError("a Lambda holds Python code, which fastdl neither saves nor loads; write a Layer subclass")
+
     def get_config(self):
         """Not possible."""
         raise NotImplementedError(f"{self.name}: a Lambda holds Python code, which fastdl neither saves nor loads; write a Layer subclass")

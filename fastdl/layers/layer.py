@@ -88,10 +88,22 @@ class Layer:
     def get_config(self):
         """The arguments that make this layer again, as plain values."""
         config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
-        cls = type(self)
-        if cls.__init__ is not Layer.__init__ and cls.get_config is Layer.get_config:
-            config.update(_given_arguments(cls, *self._arguments))
-        return config
+        return {**config, **self._given_arguments()} if type(self).get_config is Layer.get_config else config
+
+    def _given_arguments(self):
+        """The arguments of the constructor by name; a NotImplementedError where one is not a plain value."""
+        cls, (args, kwargs) = type(self), self._arguments
+        if cls.__init__ is Layer.__init__:
+            return {}
+        given = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        found = dict(list(given.arguments.items())[1:])
+        for name, parameter in given.signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                found.update(found.pop(name, {}))
+        for name, value in found.items():
+            if not _plain(value):
+                raise NotImplementedError(f"{cls.__name__}: its argument {name} is {type(value).__name__}, so it must define get_config()")
+        return found
 
     @classmethod
     def from_config(cls, config):
@@ -107,9 +119,9 @@ class Layer:
                 x.array.dtype is self._dtype or self.input_dtype != "float32" and x.array.dtype.kind != "f"):
             mask = x.mask
             if kwargs and (len(kwargs) > 1 or "training" not in kwargs):
-                args, kwargs, symbolic = self._prepare(args, kwargs)
+                args, kwargs, symbolic = self._convert(args, kwargs)
         else:
-            args, kwargs, symbolic = self._prepare(args, kwargs)
+            args, kwargs, symbolic = self._convert(args, kwargs)
             x = args[0]
             if type(x) is not list and type(x) is not tuple and type(x) is not dict:
                 mask = x.mask
@@ -154,7 +166,7 @@ class Layer:
             c.training, c.outermost = training, outermost
             _set_label(label)
 
-    def _prepare(self, args, kwargs):
+    def _convert(self, args, kwargs):
         """Convert arrays to tensors of the right dtype and build; returns args, kwargs and whether there are Symbols."""
         if not hasattr(self, "_dtype"):
             raise RuntimeError(f"{type(self).__name__}: its __init__ does not call super().__init__()")
@@ -439,7 +451,7 @@ class Layer:
     def compute_output_shape(self, input_shape):
         """The shape of the output for inputs of a shape (None: a size not known). Builds the layer."""
         symbols = map_shapes(lambda shape: Symbol(shape, self.dtype), input_shape)
-        args, kwargs, _ = self._prepare((symbols,), {})
+        args, kwargs, _ = self._convert((symbols,), {})
         with tracing(self):
             return map_structure(lambda t: tuple(t.shape), self.call(*args, **kwargs))
 
@@ -533,19 +545,6 @@ def _marks_built(build):
             _set_label(label)
         self.built = True
     return building
-
-
-def _given_arguments(cls, args, kwargs):
-    """The arguments of a constructor by name; a NotImplementedError where one is not a plain value."""
-    given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
-    found = {}
-    for name, value in list(given.arguments.items())[1:]:
-        kind = given.signature.parameters[name].kind
-        found.update(value) if kind is inspect.Parameter.VAR_KEYWORD else found.__setitem__(name, value)
-    for name, value in found.items():
-        if not _plain(value):
-            raise NotImplementedError(f"{cls.__name__}: its argument {name} is {type(value).__name__}, so it must define get_config()")
-    return found
 
 
 def _plain(value):

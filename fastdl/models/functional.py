@@ -15,6 +15,7 @@ class Node:
         self.is_layer = isinstance(made.operation, Layer)
         self.call = made.operation if self.is_layer else made.operation.apply
         self.results = []                       # (index among the outputs, slot)
+        self.shapes = {}                        # of these outputs, by index
 
     def prepare(self, slot_of):
         """Replace the Symbols of the arguments by Slots."""
@@ -129,7 +130,9 @@ class Graph:
         key = _key(symbol)
         if key not in self.slots:
             self.slots[key] = len(self.slots)
-            self.node_of[key[0]].results.append((symbol.index, self.slots[key]))
+            node = self.node_of[key[0]]
+            node.results.append((symbol.index, self.slots[key]))
+            node.shapes[symbol.index] = symbol.shape
         return self.slots[key]
 
     def _output_names(self):

@@ -78,6 +78,10 @@ class Model(Trainer, Layer):
         self._traced_on = map_structure(lambda t: {"shape": (None, *t.shape[1:]), "dtype": t.dtype}, inputs)
         return out
 
+    def built_on(self):
+        """The shapes and dtypes that build_from wants; None where the configuration tells how the model is built."""
+        return self._traced_on
+
     def build_from(self, traced_on):
         """Make the weights as a first call on inputs of these shapes and dtypes does; a saved model keeps them."""
         def symbols(value):
@@ -179,7 +183,7 @@ class Model(Trainer, Layer):
     def get_config(self):
         """What makes the model again, as plain values: its graph, or a subclass's arguments."""
         if self.graph is None or type(self) is not Model:
-            return super().get_config()
+            return {**super().get_config(), **self._given_arguments()}
         from ..saving.graphs import graph_config
         return {"name": self.name, "trainable": self._trainable, **graph_config(self.graph)}
 

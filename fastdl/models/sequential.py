@@ -3,6 +3,7 @@
 from ..errors import SymbolicError
 from ..layers.core import InputLayer
 from ..layers.layer import Layer, tracing
+from ..layers.serialization import deserialize, serialize
 from ..op import Symbol
 from ..structure import flatten, is_shape
 from .functional import Graph, fit_input
@@ -110,10 +111,16 @@ class Sequential(Model):
         except SymbolicError:
             self._locate()           # a layer looks at values; the model is built by its first run instead, and has no graph
 
+    def built_on(self):
+        """The shape and dtype that build_from wants; None where the configuration tells how the model is built."""
+        if type(self) is Sequential or self._shape_is_given or self._input_layer is None:
+            return None
+        return {"shape": self._input_layer.batch_shape, "dtype": self._input_layer.dtype}
+
     def call(self, inputs, training=None, mask=None):
         """The layers, one after another."""
         if self._input_layer is not None:
-            inputs = fit_input(inputs, self._input_layer.output, self._input_layer.name, self.name) if hasattr(inputs, "shape") else inputs
+            inputs = fit_input(inputs, self._input_layer.output, self._input_layer.name, self.name)
         if mask is not None:
             inputs.mask = mask
         for layer in self._chain:
@@ -122,7 +129,8 @@ class Sequential(Model):
 
     def get_config(self):
         """Name, layers and the shape of the input, as plain values."""
-        from ..layers.serialization import serialize
+        if type(self) is not Sequential:
+            return super().get_config()
         layers = [self._input_layer] if self._shape_is_given else []
         config = {"name": self.name, "trainable": self._trainable, "layers": [serialize(layer) for layer in layers + self._chain]}
         if self._input_layer and not self._shape_is_given:
@@ -132,7 +140,8 @@ class Sequential(Model):
     @classmethod
     def from_config(cls, config):
         """A new Sequential from what get_config returned."""
-        from ..layers.serialization import deserialize
+        if "layers" not in config:
+            return super().from_config(config)
         config = dict(config)
         shape, dtype = config.pop("build_input_shape", None), config.pop("build_input_dtype", None)
         config["layers"] = [deserialize(layer) for layer in config.pop("layers", [])]

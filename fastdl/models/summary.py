@@ -4,7 +4,8 @@ import math
 import re
 
 from ..layers.layer import Layer
-from ..structure import flatten, map_structure
+from ..structure import flatten
+from .functional import Slot
 
 
 def summary(model, line_length=None, positions=None, expand_nested=False, show_trainable=False, layer_range=None):
@@ -68,15 +69,13 @@ def _title(node, layer):
 
 
 def _shape(node, layer):
-    if node is None:
-        made = layer._made[0] if isinstance(layer, Layer) and layer._made else None
+    if node is not None and not node.is_layer:
+        shapes = node.shapes.values()
+    elif layer._made:
+        shapes = [symbol.shape for symbol in flatten((node.made if node is not None else layer._made[0]).outputs)]
     else:
-        made = node.made
-    outputs = getattr(made, "outputs", None)
-    if outputs is None:
         return "?"
-    shapes = [str(s) for s in flatten(map_structure(lambda s: str(tuple(s.shape)), outputs))]
-    return ", ".join(shapes)
+    return ", ".join(map(str, shapes))
 
 
 def _count(layer):
@@ -87,18 +86,14 @@ def _count(layer):
 
 
 def _sources(node, graph):
-    if node is None:
+    """Names of the nodes and inputs that a row's layer computes from, in all its calls."""
+    if node is None or graph is None:
         return []
-    slots, found = {}, []
+    names = dict(enumerate(graph.input_names))
     for other in graph.nodes:
-        for index, slot in other.results:
-            slots[slot] = f"{other.name}[{index}]" if len(other.results) > 1 or index else other.name
-    for i, name in enumerate(graph.input_names):
-        slots[i] = name
-    for value in flatten([node.args, node.kwargs]):
-        if type(value).__name__ == "Slot":
-            found.append(slots[value.index])
-    return found
+        names.update((slot, f"{other.name}[{index}]" if len(other.results) > 1 else other.name) for index, slot in other.results)
+    calls = [other for other in graph.nodes if other.operation is node.operation] if node.is_layer else [node]
+    return [names[value.index] for call in calls for value in flatten([call.args, call.kwargs]) if isinstance(value, Slot)]
 
 
 def _widths(rows, line_length, positions):
