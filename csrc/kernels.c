@@ -12,6 +12,7 @@
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -22,6 +23,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack),
     ENTRY(matmul),
     ENTRY(matrix_product),
+    ENTRY(inner_product),
     ENTRY(sum_parts),
     ENTRY(column_sums),
     ENTRY(activation_grad),
@@ -87,6 +89,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pool2d_grad),
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
     ENTRY(softmax),
@@ -103,6 +109,14 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_sums),
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
+    ENTRY(loss_weights_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
 

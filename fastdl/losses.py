@@ -79,7 +79,7 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
         y_pred = Tensor(np.ascontiguousarray(y_pred, "float32"))
     if axis not in (-1, y_pred.ndim - 1):
         raise ValueError(f"sparse_categorical_crossentropy: the classes must be the last axis of y_pred, not axis {axis}")
-    labels = _like(y_true, "int32")
+    labels = y_true.detach() if isinstance(y_true, Tensor) else Tensor(np.ascontiguousarray(y_true))
     if labels.ndim == y_pred.ndim and labels.shape[-1] == 1:
         labels = _reshaped(labels, labels.shape[:-1])
     if labels.shape != y_pred.shape[:-1]:
@@ -209,10 +209,8 @@ _names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 
 
 def get(identifier):
-    """A loss from its name ("mse", "MeanSquaredError", "sparse_categorical_crossentropy" …), its serialised form, or itself.
-
-    A function of (y_true, y_pred) is returned as it is, as in Keras; LossFunctionWrapper makes a Loss of it.
-    """
+    """A Loss from its name ("mse", "MeanSquaredError", "sparse_categorical_crossentropy" …), its serialised form, a function of
+    (y_true, y_pred) that gives one number for each sample, or itself."""
     if identifier is None or isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, dict):
@@ -222,7 +220,7 @@ def get(identifier):
         if found:
             return found()
     elif callable(identifier):
-        return identifier() if isinstance(identifier, type) and issubclass(identifier, Loss) else identifier
+        return identifier() if isinstance(identifier, type) and issubclass(identifier, Loss) else LossFunctionWrapper(identifier)
     raise ValueError(f"loss: {identifier!r} is not known\n  wanted: a Loss, a function of y_true and y_pred, or one of {', '.join(sorted(_names))}")
 
 

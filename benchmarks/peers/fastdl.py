@@ -4,6 +4,7 @@ import os
 
 import fastdl
 import numpy as np
+from fastdl.record import Program
 
 try:
     import keras_models as networks
@@ -68,7 +69,7 @@ def kernel(w):
 def replayed(function):
     """The function as a program that is recorded once."""
     function()
-    program = fastdl.Program()
+    program = Program()
     with program.recorded():
         program.result = function()
     return program.run

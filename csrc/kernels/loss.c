@@ -1,15 +1,15 @@
 /* Losses: one number for each row, and the gradient in one pass; and the sum or mean of them. */
 #include "kernel.h"
 
-/* Every label lies in 0 .. classes - 1, or is `ignored`.  One item: one label. */
-KERNEL(check_labels, a->rows, 0.3,
-    const int32_t *labels;    /* (rows) */
-    int64_t rows;
-    int64_t classes;
+/* Every label lies in 0 .. limit - 1, or is `ignored`.  One item: one label. */
+KERNEL(check_labels, a->size, 0.3,
+    const int32_t *labels;    /* (size) */
+    int64_t size;
+    int64_t limit;
     int64_t ignored;)         /* beyond int32: none */
 {
     for (int64_t i = begin; i < end; i++)
-        if ((uint64_t)(int64_t)a->labels[i] >= (uint64_t)a->classes && a->labels[i] != a->ignored) bad(worker, i);
+        if ((uint64_t)(int64_t)a->labels[i] >= (uint64_t)a->limit && a->labels[i] != a->ignored) bad(worker, i);
 }
 
 /* losses = -log softmax(x)[label]; top and scale: softmax is exp(x - top) scale.  One item: one row. */
@@ -263,4 +263,27 @@ KERNEL(loss_total_grad, a->size, 2,
     const float d = *a->d_total * *a->factor;
     for (int64_t i = begin; i < end; i++)
         a->d_losses[i] = a->mask && !a->mask[i / a->mask_repeat] ? 0 : a->weights ? d * a->weights[i / a->weight_repeat] : d;
+}
+
+/* d_weights = d_total * factor * sum over the weight's losses of (loss - the mean, where weights are the divisor) * mask.
+   One item: one weight. */
+KERNEL(loss_weights_grad, a->size / most(a->weight_repeat, 1), a->weight_repeat * 2,
+    float *d_weights;         /* (size / weight_repeat) */
+    const float *d_total;     /* (1) */
+    const float *total;       /* (1) */
+    const float *factor;      /* (1) */
+    const float *losses;      /* (size) */
+    OPTIONAL const uint8_t *mask;     /* (size / mask_repeat) */
+    int64_t size;
+    int64_t weight_repeat;
+    int64_t mask_repeat;
+    int64_t divisor;)
+{
+    const double mean = a->divisor == 2 ? *a->total : 0;
+    for (int64_t i = begin; i < end; i++) {
+        double sum = 0;
+        for (int64_t j = i * a->weight_repeat; j < (i + 1) * a->weight_repeat; j++)
+            if (!a->mask || a->mask[j / a->mask_repeat]) sum += a->losses[j] - mean;
+        a->d_weights[i] = (float)(sum * *a->d_total * *a->factor);
+    }
 }

@@ -6,6 +6,7 @@ from .elementwise import *  # noqa: F401,F403
 from .indexing import *  # noqa: F401,F403
 from .linear import *  # noqa: F401,F403
 from .loss import *  # noqa: F401,F403
+from .metric import *  # noqa: F401,F403
 from .normalization import *  # noqa: F401,F403
 from .optimizer import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403

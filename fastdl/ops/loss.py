@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import explanations, shape_error
 from ..op import Op, case, integers, kernels, twin
+from .indexing import as_int32
 
 __all__ = ["HuberLoss", "MeanAbsoluteLoss", "MeanSquaredLoss", "SoftmaxCrossEntropy", "SparseCrossEntropy", "TotalLoss", "softmax_cross_entropy"]
 
@@ -14,23 +15,33 @@ EPSILON = 1e-7                       # Keras' backend.epsilon()
 
 
 def _chances(*shape):
-    p = np.random.default_rng(0).uniform(0.05, 1, shape)
+    p = integers(shape, 1000) / 1000 + 0.05
     return np.float32(p / p.sum(axis=-1, keepdims=True))
 
 
 @twin
-def check_labels(labels, *, rows, classes, ignored):
-    wrong = np.flatnonzero(((labels < 0) | (labels >= classes)) & (labels != ignored))
+def check_labels(labels, *, size, limit, ignored):
+    labels = labels.reshape(-1)
+    wrong = np.flatnonzero(((labels < 0) | (labels >= limit)) & (labels != ignored))
     return int(wrong[0]) if len(wrong) else None
 
 
 def _wrong_label(arrays, sizes, item):
-    labels = arrays[0]
-    place = ", ".join(map(str, np.unravel_index(item, labels.shape)))
-    return f"label {labels.reshape(-1)[item]} at [{place}] is out of range for {sizes['classes']} classes"
+    value, place = int(arrays[0].reshape(-1)[item]), [int(i) for i in np.unravel_index(item, arrays[0].shape)]
+    shown = f"{value} or more" if value == 2**31 - 1 else f"{value}, or less, or NaN" if value == -2**31 else str(value)
+    also = f", and {sizes['ignored']}, which is ignored" if sizes["ignored"] != NONE_IGNORED else ""
+    return (f"label {shown}{f' at {place}' if place else ''} is out of range for {sizes['limit']} classes"
+            f"\n  allowed are 0 to {sizes['limit'] - 1}{also}")
 
 
 explanations["check_labels"] = _wrong_label
+
+
+def checked_labels(op, labels, classes):
+    """The labels as int32; DataError where one is neither a class nor op.ignored."""
+    labels = as_int32(op, labels)
+    kernels.check_labels(labels, size=labels.size, limit=classes, ignored=op.ignored)
+    return labels
 
 
 @twin
@@ -55,36 +66,37 @@ def softmax_cross_entropy_grad(d_x, d_losses, top, scale, x, labels, *, rows, co
 
 
 class SoftmaxCrossEntropy(Op):
-    """-log softmax(logits)[label] of each row.
+    """-log softmax(predictions)[label] of each row.
 
-    logits   (..., classes)
-    labels   (...) int32, 0 to classes - 1; DataError for another, and nothing is computed
-    returns  (...); 0 where the label is `ignored`
+    predictions  (..., classes) logits
+    labels       (...) whole numbers, 0 to classes - 1; DataError for another
+    returns      (...); 0 where the label is `ignored`
     """
     ignored: int = NONE_IGNORED
 
-    def shape(self, logits, labels):
-        return labels_shape(self.name, logits, labels)
+    def shape(self, predictions, labels):
+        return labels_shape(self.name, predictions, labels)
 
-    def forward(self, losses, logits, labels):
-        self.logits, self.labels, rows, columns = logits, labels, labels.size, logits.shape[-1]
+    def forward(self, losses, predictions, labels):
+        rows, columns = labels.size, predictions.shape[-1]
+        self.logits, self.labels = predictions, checked_labels(self, labels, columns)
         self.top, self.scale = self.empty(losses.shape), self.empty(losses.shape)
-        kernels.check_labels(labels, rows=rows, classes=columns, ignored=self.ignored)
-        kernels.softmax_cross_entropy(losses, self.top, self.scale, logits, labels, rows=rows, columns=columns, ignored=self.ignored)
+        kernels.softmax_cross_entropy(losses, self.top, self.scale, predictions, self.labels, rows=rows, columns=columns,
+                                      ignored=self.ignored)
 
-    def backward(self, d_losses, d_logits, _):
-        kernels.softmax_cross_entropy_grad(d_logits, d_losses, self.top, self.scale, self.logits, self.labels,
+    def backward(self, d_losses, d_predictions, _):
+        kernels.softmax_cross_entropy_grad(d_predictions, d_losses, self.top, self.scale, self.logits, self.labels,
                                            rows=self.labels.size, columns=self.logits.shape[-1], ignored=self.ignored)
 
-    def definition(self, logits, labels):
-        x = np.float64(logits)
+    def definition(self, predictions, labels):
+        x = np.float64(predictions)
         p = np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
         found = -np.log(np.take_along_axis(p, np.where(labels == self.ignored, 0, labels)[..., None], -1)[..., 0])
         return np.where(labels == self.ignored, 0, found)
 
-    cases = [case(logits=(1, 1), labels=integers((1,), 1)), case(logits=(5, 17), labels=integers((5,), 17)),
-             case(logits=(2, 3, 10), labels=integers((2, 3), 10), ignored=4), case(logits=(0, 4), labels=integers((0,), 4))]
-    bench = [case(logits=(32, 10), labels=integers((32,), 10)), case(logits=(64, 10000), labels=integers((64,), 10000))]
+    cases = [case(predictions=(1, 1), labels=integers((1,), 1)), case(predictions=(5, 17), labels=integers((5,), 17)),
+             case(predictions=(2, 3, 10), labels=integers((2, 3), 10), ignored=4), case(predictions=(0, 4), labels=integers((0,), 4))]
+    bench = [case(predictions=(32, 10), labels=integers((32,), 10)), case(predictions=(64, 10000), labels=integers((64,), 10000))]
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy.apply
@@ -95,8 +107,6 @@ def labels_shape(name, predictions, labels):
     if not predictions.ndim or predictions.shape[:-1] != labels.shape or not predictions.shape[-1]:
         raise shape_error(name, "each row of the predictions needs one label",
                           predictions=(predictions.shape, "..., classes"), labels=(labels.shape, "..."))
-    if labels.dtype != "int32":
-        raise TypeError(f"{name}: labels are int32, not {labels.dtype}")
     return labels.shape
 
 
@@ -122,28 +132,28 @@ def sparse_cross_entropy_grad(d_p, d_losses, total, p, labels, *, rows, columns,
 class SparseCrossEntropy(SoftmaxCrossEntropy):
     """-log of p[label] / sum of p of each row, p being clipped to 1e-7 .. 1 - 1e-7, outside of which its gradient is 0.
 
-    probabilities  (..., classes)
-    labels         (...) int32, 0 to classes - 1; DataError for another, and nothing is computed
-    returns        (...); 0 where the label is `ignored`
+    predictions  (..., classes) probabilities
+    labels       (...) whole numbers, 0 to classes - 1; DataError for another
+    returns      (...); 0 where the label is `ignored`
     """
 
-    def forward(self, losses, probabilities, labels):
-        self.p, self.labels, self.total = probabilities, labels, self.empty(losses.shape)
-        self.sizes = {"rows": labels.size, "columns": probabilities.shape[-1], "ignored": self.ignored}
-        kernels.check_labels(labels, rows=labels.size, classes=probabilities.shape[-1], ignored=self.ignored)
-        kernels.sparse_cross_entropy(losses, self.total, probabilities, labels, **self.sizes)
+    def forward(self, losses, predictions, labels):
+        self.p, self.total = predictions, self.empty(losses.shape)
+        self.labels = checked_labels(self, labels, predictions.shape[-1])
+        self.sizes = {"rows": labels.size, "columns": predictions.shape[-1], "ignored": self.ignored}
+        kernels.sparse_cross_entropy(losses, self.total, predictions, self.labels, **self.sizes)
 
-    def backward(self, d_losses, d_probabilities, _):
-        kernels.sparse_cross_entropy_grad(d_probabilities, d_losses, self.total, self.p, self.labels, **self.sizes)
+    def backward(self, d_losses, d_predictions, _):
+        kernels.sparse_cross_entropy_grad(d_predictions, d_losses, self.total, self.p, self.labels, **self.sizes)
 
-    def definition(self, probabilities, labels):
-        p = np.float64(probabilities)
+    def definition(self, predictions, labels):
+        p = np.float64(predictions)
         p = np.maximum(np.minimum(p, 1 - 1e-7), 1e-7)
         found = -np.log(np.take_along_axis(p / p.sum(axis=-1, keepdims=True), np.where(labels == self.ignored, 0, labels)[..., None], -1)[..., 0])
         return np.where(labels == self.ignored, 0, found)
 
-    cases = [case(probabilities=_chances(5, 17), labels=integers((5,), 17)),
-             case(probabilities=_chances(6, 4), labels=integers((2, 3), 4).reshape(6), ignored=2)]
+    cases = [case(predictions=_chances(5, 17), labels=integers((5,), 17)),
+             case(predictions=_chances(6, 4), labels=integers((2, 3), 4).reshape(6), ignored=2)]
 
 
 # ---- losses of pairs (target, prediction) ----
@@ -180,8 +190,8 @@ def pair_losses_grad(d_predictions, d_losses, targets, predictions, *, rows, col
     d_predictions.reshape(rows, columns)[...] = d_losses.reshape(rows, 1) * factor * slope
 
 
-class PairLoss(Op):
-    """Base of the losses that are a mean over the last axis of something computed from each target and its prediction.
+class PairLoss:
+    """The losses that are a mean over the last axis of something computed from each target and its prediction.
 
     targets      (..., columns)
     predictions  the same shape
@@ -212,7 +222,7 @@ class PairLoss(Op):
             kernels.pair_losses_grad(d_targets, d_losses, self.predictions, self.targets, **self.sizes(self.predictions))
 
 
-class MeanSquaredLoss(PairLoss):
+class MeanSquaredLoss(PairLoss, Op):
     """Mean over the last axis of (prediction - target)^2.
 
     targets      (..., columns)
@@ -225,7 +235,7 @@ class MeanSquaredLoss(PairLoss):
     bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
 
-class MeanAbsoluteLoss(PairLoss):
+class MeanAbsoluteLoss(PairLoss, Op):
     """Mean over the last axis of |prediction - target|.
 
     targets      (..., columns)
@@ -236,7 +246,7 @@ class MeanAbsoluteLoss(PairLoss):
     cases = [case(targets=(1, 1), predictions=(1, 1)), case(targets=(3, 17), predictions=(3, 17))]
 
 
-class HuberLoss(PairLoss):
+class HuberLoss(PairLoss, Op):
     """Mean over the last axis of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2; e = prediction - target.
 
     targets      (..., columns)
@@ -251,7 +261,8 @@ class HuberLoss(PairLoss):
 
 # ---- one number for a batch ----
 
-LOSS_PIECE = 16384
+LOSS_PIECE = 16384                   # as in csrc/kernels/loss.c
+DIVISORS = "none", "count", "weights"
 
 
 @twin
@@ -278,6 +289,13 @@ def loss_total_grad(d_losses, d_total, factor, weights, mask, *, size, weight_re
     d_losses.reshape(-1)[...] = np.where(m, d_total.reshape(-1) * factor.reshape(-1) * w, 0)
 
 
+@twin
+def loss_weights_grad(d_weights, d_total, total, factor, losses, mask, *, size, weight_repeat, mask_repeat, divisor):
+    m = 1.0 if mask is None else np.repeat(mask.reshape(-1), mask_repeat)
+    rest = (losses.reshape(-1) - (total.item() if divisor == 2 else 0)) * m
+    d_weights.reshape(-1)[...] = rest.reshape(d_weights.size, -1).sum(axis=1) * d_total.item() * factor.item()
+
+
 class TotalLoss(Op):
     """The losses of a batch as one number: their sum, or their mean.
 
@@ -296,24 +314,27 @@ class TotalLoss(Op):
         return ()
 
     def forward(self, total, losses, weights=None, mask=None):
-        self.of = losses.shape, weights, mask
+        self.of = total, losses, weights, mask
         self.sizes = {"size": losses.size, "weight_repeat": 1 if weights is None else losses.size // max(weights.size, 1),
                       "mask_repeat": 1 if mask is None else losses.size // max(mask.size, 1)}
         sums = self.empty((-(-losses.size // LOSS_PIECE), 3), "float64")
         self.factor = self.empty(())
         kernels.loss_sums(sums, losses, weights, mask, **self.sizes)
-        kernels.loss_total(total, self.factor, sums, pieces=len(sums), divisor=("none", "count", "weights").index(self.divisor))
+        kernels.loss_total(total, self.factor, sums, pieces=len(sums), divisor=DIVISORS.index(self.divisor))
 
-    def backward(self, d_total, d_losses, *_):
-        _, weights, mask = self.of
-        kernels.loss_total_grad(d_losses, d_total, self.factor, weights, mask, **self.sizes)
+    def backward(self, d_total, d_losses, d_weights=None, _=None):
+        total, losses, weights, mask = self.of
+        if d_losses is not None:
+            kernels.loss_total_grad(d_losses, d_total, self.factor, weights, mask, **self.sizes)
+        if d_weights is not None:
+            kernels.loss_weights_grad(d_weights, d_total, total, self.factor, losses, mask, **self.sizes, divisor=DIVISORS.index(self.divisor))
 
     def definition(self, losses, weights=None, mask=None):
         along = lambda a: np.reshape(a, a.shape + (1,) * (losses.ndim - a.ndim))
         w = np.ones_like(losses) if weights is None else along(weights) * np.ones_like(losses)
         m = np.ones_like(losses) if mask is None else along(mask) * np.ones_like(losses)
         d = {"none": 1, "count": m.sum(), "weights": (w * m).sum()}[self.divisor]
-        return (losses * w * m).sum() / d
+        return (losses * w * m).sum() / d if d else 0.0
 
     cases = [case(losses=(1,)), case(losses=(19,), divisor="none"), case(losses=(3, 7), divisor="count"), case(losses=(0,)),
              case(losses=(3, 7), weights=np.float32([0.5, 2, 1]), divisor="weights"),
