@@ -84,6 +84,38 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* Bytes as integers 0 to 255 and back; n as above. */
+#if defined(__AVX512F__)
+SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n) { _mm512_mask_cvtepi32_storeu_epi8(p, vmask(n), (__m512i)x); }
+#else
+SIMD vi vbytes_load(const uint8_t *p, int64_t n)
+{
+    uint8_t b[VL] = {0};
+    if (n >= VL) memcpy(b, p, VL);
+    else for (int64_t i = 0; i < n; i++) b[i] = p[i];
+#if defined(__AVX2__)
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)b));
+#else
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = b[i];
+    return x;
+#endif
+}
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n)
+{
+    uint8_t b[VL];
+#if defined(__AVX2__)
+    const __m128i low = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+    _mm_storel_epi64((__m128i *)b, _mm_packus_epi16(low, low));
+#else
+    for (int i = 0; i < VL; i++) b[i] = (uint8_t)x[i];
+#endif
+    if (n >= VL) memcpy(p, b, VL);
+    else for (int64_t i = 0; i < n; i++) p[i] = b[i];
+}
+#endif
+
 /* ---- set, fma, choice ---- */
 
 #if defined(__AVX512F__)
