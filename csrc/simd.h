@@ -49,9 +49,24 @@ SIMD __m256i vmask(int64_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 SIMD vf vload_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, vmask(n)); }
-SIMD void vstore_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, vmask(n), x); }
+SIMD void vstore_n(float *p, vf x, int64_t n)       /* a masked store takes dozens of cycles on some processors */
+{
+    if (n >= 8) { vstore(p, x); return; }
+    __m128 y = _mm256_castps256_ps128(x);
+    if (n >= 4) {
+        _mm_storeu_ps(p, y);
+        y = _mm256_extractf128_ps(x, 1);
+        p += 4, n -= 4;
+    }
+    if (n >= 2) {
+        _mm_storel_pi((__m64 *)p, y);
+        y = _mm_movehl_ps(y, y);
+        p += 2, n -= 2;
+    }
+    if (n == 1) _mm_store_ss(p, y);
+}
 SIMD vi viload_n(const int32_t *p, int64_t n) { return (vi)_mm256_maskload_epi32(p, vmask(n)); }
-SIMD void vistore_n(int32_t *p, vi x, int64_t n) { _mm256_maskstore_epi32(p, vmask(n), (__m256i)x); }
+SIMD void vistore_n(int32_t *p, vi x, int64_t n) { vstore_n((float *)p, (vf)x, n); }
 #else
 SIMD vf vload_n(const float *p, int64_t n)
 {
@@ -108,6 +123,26 @@ SIMD vf vround(vf x) { for (int i = 0; i < VL; i++) x[i] = rintf(x[i]); return x
 SIMD vf vfloor(vf x) { for (int i = 0; i < VL; i++) x[i] = floorf(x[i]); return x; }
 #endif
 
+/* The lesser and the greater, in one instruction: b where they are equal or either is NaN. */
+#if defined(__AVX512F__)
+SIMD vf vlesser(vf a, vf b) { return _mm512_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm512_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+#elif defined(__AVX2__)
+SIMD vf vlesser(vf a, vf b) { return _mm256_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm256_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+#else
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { vi m = a < b; return (vf)((m & (vi)x) | (~m & (vi)y)); }   /* a < b ? x : y */
+#if defined(__SSE__)
+SIMD vf vlesser(vf a, vf b) { return _mm_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm_max_ps(a, b); }
+#else
+SIMD vf vlesser(vf a, vf b) { return vpick_less(a, b, a, b); }
+SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
+#endif
+#endif
+
 /* fma of single numbers, the same as vfma of one lane */
 SIMD float fma1(float a, float b, float c)
 {
@@ -140,8 +175,8 @@ SIMD uint32_t vbits(vi mask)
 
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
-SIMD vf vmax(vf a, vf b) { return vpick((a >= b) | (a != a), a, b); }
-SIMD vf vmin(vf a, vf b) { return vpick((a <= b) | (a != a), a, b); }
+SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
+SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }
 SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
@@ -208,6 +243,64 @@ SIMD float vmax16(const vf *s)
     float m = x[0];
     for (int i = 1; i < 16; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
     return m;
+}
+
+/* Lane j of vector i becomes lane i of vector j, for VL vectors. */
+SIMD void vtranspose(vf *r)
+{
+#if defined(__AVX512F__)
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {            /* quarter q of vector i + c: column 4 q + c of the rows i .. i + 3 */
+        r[i] = (vf)_mm512_unpacklo_pd((__m512d)t[i], (__m512d)t[i + 2]);
+        r[i + 1] = (vf)_mm512_unpackhi_pd((__m512d)t[i], (__m512d)t[i + 2]);
+        r[i + 2] = (vf)_mm512_unpacklo_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+        r[i + 3] = (vf)_mm512_unpackhi_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+    }
+    for (int c = 0; c < 4; c++) {
+        const __m512 even = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), odd = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        const __m512 even2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88), odd2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_f32x4(even, even2, 0x88);
+        t[4 + c] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+        t[8 + c] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+        t[12 + c] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+#elif defined(__AVX2__)
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = (vf)_mm256_unpacklo_pd((__m256d)t[i], (__m256d)t[i + 2]);
+        r[i + 1] = (vf)_mm256_unpackhi_pd((__m256d)t[i], (__m256d)t[i + 2]);
+        r[i + 2] = (vf)_mm256_unpacklo_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+        r[i + 3] = (vf)_mm256_unpackhi_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+    }
+    for (int c = 0; c < 4; c++) {
+        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    }
+    for (int i = 0; i < 8; i++) r[i] = t[i];
+#elif defined(__SSE4_1__)
+    const __m128 a = _mm_unpacklo_ps(r[0], r[1]), b = _mm_unpackhi_ps(r[0], r[1]);
+    const __m128 c = _mm_unpacklo_ps(r[2], r[3]), d = _mm_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm_movelh_ps(a, c);
+    r[1] = _mm_movehl_ps(c, a);
+    r[2] = _mm_movelh_ps(b, d);
+    r[3] = _mm_movehl_ps(d, b);
+#else
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < i; j++) {
+            const float x = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = x;
+        }
+#endif
 }
 
 #include "simd_math.h"

@@ -13,6 +13,10 @@ class RecordingError(RuntimeError):
     """Something that a recorded step cannot do, such as reading a value."""
 
 
+class SymbolicError(TypeError):
+    """A value asked of a Symbol, which has only a shape."""
+
+
 class DataError(IndexError):
     """A value in the data that lies outside its range: a token, a label, an index.
 

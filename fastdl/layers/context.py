@@ -30,10 +30,13 @@ def deferred_updates():
 
 
 @contextlib.contextmanager
-def tracing(layer):
-    """Context manager: calls on Symbols inside belong to a call of the layer; they are not nodes of the user's graph."""
+def tracing(layer, nodes=False):
+    """Context manager: calls on Symbols inside belong to a call of the layer.
+
+    nodes   whether the layers called note it, for their .input and .output
+    """
     before, outermost = context.tracing, context.outermost
-    context.tracing, context.outermost = True, outermost or layer
+    context.tracing, context.outermost = not nodes, outermost or layer
     try:
         yield
     finally:

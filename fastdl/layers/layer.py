@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import _core
 from ..op import Made, Symbol
+from ..structure import flatten, map_shapes, map_structure, pack
 from ..tensor import DTYPES, Parameter, Tensor, kernels
-from . import nest
 from .context import auto_name, context, deferred_updates, snake_case, tracing  # noqa: F401
 
 layers_by_name = {}                  # every Layer that fastdl defines; saved models name layers by these names only
@@ -29,7 +29,7 @@ class Layer:
     """
 
     supports_masking = False         # whether the mask of the input is handed on to the output
-    takes_integers = True            # False: integer inputs become the layer's dtype too
+    input_dtype = None               # None: integers stay; "float32": they become the layer's dtype; "int32": floats become integers
     built = False
     input_spec = None
 
@@ -88,10 +88,22 @@ class Layer:
     def get_config(self):
         """The arguments that make this layer again, as plain values."""
         config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
-        cls = type(self)
-        if cls.__init__ is not Layer.__init__ and cls.get_config is Layer.get_config:
-            config.update(_given_arguments(cls, *self._arguments))
-        return config
+        return {**config, **self._given_arguments()} if type(self).get_config is Layer.get_config else config
+
+    def _given_arguments(self):
+        """The arguments of the constructor by name; a NotImplementedError where one is not a plain value."""
+        cls, (args, kwargs) = type(self), self._arguments
+        if cls.__init__ is Layer.__init__:
+            return {}
+        given = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        found = dict(list(given.arguments.items())[1:])
+        for name, parameter in given.signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                found.update(found.pop(name, {}))
+        for name, value in found.items():
+            if not _plain(value):
+                raise NotImplementedError(f"{cls.__name__}: its argument {name} is {type(value).__name__}, so it must define get_config()")
+        return found
 
     @classmethod
     def from_config(cls, config):
@@ -104,18 +116,18 @@ class Layer:
         x = args[0] if args else None
         mask = symbolic = None
         if type(x) is Tensor and len(args) == 1 and self.built and (
-                x.array.dtype is self._dtype or self.takes_integers and x.array.dtype.kind != "f"):
+                x.array.dtype is self._dtype or self.input_dtype != "float32" and x.array.dtype.kind != "f"):
             mask = x.mask
             if kwargs and (len(kwargs) > 1 or "training" not in kwargs):
-                args, kwargs, symbolic = self._prepare(args, kwargs)
+                args, kwargs, symbolic = self._convert(args, kwargs)
         else:
-            args, kwargs, symbolic = self._prepare(args, kwargs)
+            args, kwargs, symbolic = self._convert(args, kwargs)
             x = args[0]
             if type(x) is not list and type(x) is not tuple and type(x) is not dict:
                 mask = x.mask
             else:
-                mask = nest.map(lambda t: getattr(t, "mask", None), x)
-                if all(m is None for m in nest.flatten(mask)):
+                mask = map_structure(lambda t: getattr(t, "mask", None), x)
+                if all(m is None for m in flatten(mask)):
                     mask = None
         if mask is not None and self._takes_mask and kwargs.get("mask") is None:
             kwargs["mask"] = mask
@@ -154,7 +166,7 @@ class Layer:
             c.training, c.outermost = training, outermost
             _set_label(label)
 
-    def _prepare(self, args, kwargs):
+    def _convert(self, args, kwargs):
         """Convert arrays to tensors of the right dtype and build; returns args, kwargs and whether there are Symbols."""
         if not hasattr(self, "_dtype"):
             raise RuntimeError(f"{type(self).__name__}: its __init__ does not call super().__init__()")
@@ -176,13 +188,13 @@ class Layer:
                 return self._cast(Tensor(self._array(np.asarray(value))))
             return value
 
-        args = tuple(nest.map(convert, a) for a in args)
-        kwargs = {name: value if name == "training" else nest.map(convert, value) for name, value in kwargs.items()}
-        if not any(isinstance(leaf, (Tensor, Symbol)) for leaf in nest.flatten(args[0])):
+        args = tuple(map_structure(convert, a) for a in args)
+        kwargs = {name: value if name == "training" else map_structure(convert, value) for name, value in kwargs.items()}
+        if not any(isinstance(leaf, (Tensor, Symbol)) for leaf in flatten(args[0])):
             about = type(args[0]).__name__
             raise TypeError(f"{self}: inputs are {about}; a layer wants tensors, arrays or Symbols (np.array(…) makes an array)")
-        if symbolic:                 # self.takes_integers is met at the actual call
-            args = tuple(nest.map(self._cast_symbol, a) for a in args)
+        if symbolic:
+            args = tuple(map_structure(lambda v: self._cast(v) if isinstance(v, Symbol) else v, a) for a in args)
         if self.input_spec is not None:
             self.input_spec.check(self, args[0])
         if not self.built:
@@ -190,48 +202,49 @@ class Layer:
         return args, kwargs, symbolic
 
     def _array(self, array):
-        """An array of the caller's as one that ops take: floats, and bytes of pictures, in the layer's dtype."""
+        """An array of the caller's as one that ops take; bytes, as pictures have them, become the layer's dtype."""
         kind = array.dtype.kind
-        if kind == "f" and self.autocast or array.dtype == np.uint8:
-            array = array.astype(self._dtype, copy=False)
+        if array.dtype == np.uint8:
+            array = array.astype(self._dtype)
         elif kind not in "iufb":
             raise TypeError(f"{self}: inputs have dtype {array.dtype}; a layer wants numbers")
         elif array.dtype not in DTYPES:
-            array = array.astype("int32" if array.dtype.itemsize < 4 else "int64")
-        return np.ascontiguousarray(array) if array.ndim else array
+            array = array.astype("float32" if kind == "f" else "int32" if array.dtype.itemsize < 4 else "int64")
+        wanted = self._wanted(DTYPES[array.dtype])
+        return np.require(array, wanted, "C")
 
-    def _cast(self, tensor):
-        dtype = tensor.array.dtype
-        if dtype is self._dtype or (not self.autocast if dtype.kind == "f" else self.takes_integers or dtype.kind == "b"):
-            return tensor
+    def _wanted(self, dtype):
+        """The dtype in which the layer takes inputs of a dtype."""
+        if dtype in ("float32", "float64"):
+            return "int32" if self.input_dtype == "int32" else self.dtype if self.autocast else dtype
+        return self.dtype if self.input_dtype == "float32" and dtype != "bool" else dtype
+
+    def _cast(self, value):
+        """A Tensor or Symbol in the dtype in which the layer takes it."""
+        wanted = self._wanted(value.dtype)
+        if wanted == value.dtype:
+            return value
         from .. import ops
-        mask, tensor = tensor.mask, ops.cast(tensor, self.dtype)
-        tensor.mask = mask
-        return tensor
-
-    def _cast_symbol(self, value):
-        if isinstance(value, Symbol) and not self.takes_integers and not value.dtype.startswith(("float", "bool")):
-            value, before = Symbol(value.shape, self.dtype, value.made_by, value.index, value.name), value
-            value.mask = before.mask
-        return value
+        cast = ops.cast(value, wanted)
+        cast.mask = value.mask
+        return cast
 
     def _explain(self, error, x):
         """Add to an error which layers it went through."""
-        shapes = ", ".join(str(tuple(t.shape)) for t in nest.flatten(x) if hasattr(t, "shape"))
+        shapes = ", ".join(str(tuple(t.shape)) for t in flatten(x) if hasattr(t, "shape"))
         error.add_note(f"  in {self.path or self.name} ({type(self).__name__}), called on {shapes}")
 
     def _set_mask(self, x, mask, out):
-        leaves = nest.flatten(out)
-        if all(getattr(t, "mask", None) is not None for t in leaves):
-            return
-        for t, m in zip(leaves, nest.flatten(self.compute_mask(x, mask))):
-            if isinstance(t, (Tensor, Symbol)):
-                t.mask = m
+        leaves = flatten(out)
+        if any(getattr(t, "mask", None) is None for t in leaves):
+            for t, m in zip(leaves, flatten(self.compute_mask(x, mask))):
+                if m is not None and t.mask is None:
+                    t.mask = m
 
     # -- building --
 
     def _build(self, args, kwargs):
-        shape_of = functools.partial(nest.map, lambda t: tuple(t.shape) if hasattr(t, "shape") else None)
+        shape_of = functools.partial(map_structure, lambda t: tuple(t.shape) if hasattr(t, "shape") else None)
         wanted = _argument_names(type(self).build)
         shapes = {"input_shape": shape_of(args[0])}
         if len(wanted) > 1:
@@ -307,7 +320,7 @@ class Layer:
 
     def add_loss(self, loss):
         """Add a scalar tensor to what training minimises, for the call that is under way."""
-        for value in nest.flatten(loss):
+        for value in flatten(loss):
             if isinstance(value, Symbol):
                 continue
             self._own_losses.append(value)
@@ -319,7 +332,7 @@ class Layer:
         self._losing.clear()
 
     def _regularize(self, out):
-        for t in nest.flatten(out):
+        for t in flatten(out):
             if isinstance(t, Tensor):
                 self.add_loss(self.activity_regularizer(t) / max(t.shape[0] if t.shape else 1, 1))
 
@@ -334,7 +347,7 @@ class Layer:
     def _tracked(self):
         """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""
         for name, value in self.__dict__.items():
-            if isinstance(value, (Layer, Parameter)) or hasattr(type(value), "_is_seed_generator"):
+            if isinstance(value, (Layer, Parameter)) or _is_generator(value):
                 yield name, value
             elif isinstance(value, (list, tuple, dict)) and value and name not in _BOOKS:
                 yield from _contained(name, value)
@@ -372,8 +385,11 @@ class Layer:
     @property
     def variables(self):
         """The weights and the states of random generators."""
-        seeds = [value.state for layer in self._flatten_layers() for _, value in layer._tracked() if hasattr(type(value), "_is_seed_generator")]
-        return self.weights + seeds
+        return self.weights + self.seed_states()
+
+    def seed_states(self):
+        """The states of the random generators of this layer and those inside it."""
+        return [value.state for layer in self._flatten_layers() for _, value in layer._tracked() if _is_generator(value)]
 
     @property
     def trainable_weights(self):
@@ -428,16 +444,16 @@ class Layer:
     def compute_output_spec(self, *args, **kwargs):
         """The Symbols that a call on Symbols gives."""
         if type(self).compute_output_shape is not Layer.compute_output_shape:
-            shapes = self.compute_output_shape(nest.map(lambda t: t.shape, args[0]))
-            return nest.map_shapes(lambda shape: Symbol(shape, self.dtype), shapes)
+            shapes = self.compute_output_shape(map_structure(lambda t: t.shape, args[0]))
+            return map_shapes(lambda shape: Symbol(shape, self.dtype), shapes)
         return self.call(*args, **kwargs)
 
     def compute_output_shape(self, input_shape):
         """The shape of the output for inputs of a shape (None: a size not known). Builds the layer."""
-        symbols = nest.map_shapes(lambda shape: Symbol(shape, self.dtype), input_shape)
-        args, kwargs, _ = self._prepare((symbols,), {})
+        symbols = map_shapes(lambda shape: Symbol(shape, self.dtype), input_shape)
+        args, kwargs, _ = self._convert((symbols,), {})
         with tracing(self):
-            return nest.map(lambda t: tuple(t.shape), self.call(*args, **kwargs))
+            return map_structure(lambda t: tuple(t.shape), self.call(*args, **kwargs))
 
     def _trace(self, x, mask, args, kwargs):
         """Call on Symbols: returns fresh Symbols that this layer makes."""
@@ -452,11 +468,11 @@ class Layer:
         finally:
             _set_label(label)
         made = Made(self, args, recorded)
-        leaves = nest.flatten(spec)
+        leaves = flatten(spec)
         symbols = [Symbol(t.shape, t.dtype, made, i) for i, t in enumerate(leaves)]
         for symbol, t in zip(symbols, leaves):
             symbol.mask = getattr(t, "mask", None)
-        made.outputs = out = nest.pack(spec, symbols)
+        made.outputs = out = pack(spec, symbols)
         if self.supports_masking:
             self._set_mask(x, mask, out)
         if not context.tracing:
@@ -497,6 +513,10 @@ class Layer:
         return f"<{type(self).__name__} name={self.__dict__.get('name')}, built={self.built}>"
 
 
+def _is_generator(value):
+    return type(value).__name__ == "SeedGenerator"
+
+
 def _contained(name, value):
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
@@ -525,19 +545,6 @@ def _marks_built(build):
             _set_label(label)
         self.built = True
     return building
-
-
-def _given_arguments(cls, args, kwargs):
-    """The arguments of a constructor by name; a NotImplementedError where one is not a plain value."""
-    given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
-    found = {}
-    for name, value in list(given.arguments.items())[1:]:
-        kind = given.signature.parameters[name].kind
-        found.update(value) if kind is inspect.Parameter.VAR_KEYWORD else found.__setitem__(name, value)
-    for name, value in found.items():
-        if not _plain(value):
-            raise NotImplementedError(f"{cls.__name__}: its argument {name} is {type(value).__name__}, so it must define get_config()")
-    return found
 
 
 def _plain(value):

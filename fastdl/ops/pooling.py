@@ -4,18 +4,16 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import Op, case, kernels, twin
-from ..tensor import grad_enabled
-from .convolution import IMAGES, grid, pair, patches
+from .convolution import IMAGES, grid, pair, windows
 
 __all__ = ["max_pool2d", "average_pool2d", "global_max_pool2d", "global_average_pool2d"]
 
 
-def _windows(x, fill, *, batch, height, width, channels, out_height, out_width, pool_height, pool_width, stride_height,
-             stride_width, top, left):
+def _windows(x, fill, *, batch, height, width, channels, pool_height, pool_width, **window):
     """(batch, out_height, out_width, channels, places): what each window sees, `fill` outside of the images."""
-    seen = patches(x.reshape(batch, height, width, channels), out_height, out_width, pool_height, pool_width, stride_height,
-                   stride_width, 1, 1, top, left, fill)
-    return np.moveaxis(seen, 5, 3).reshape(batch, out_height, out_width, channels, pool_height * pool_width)
+    seen = windows(x.reshape(batch, height, width, channels), fill=fill, kernel_height=pool_height, kernel_width=pool_width,
+                   dilation_height=1, dilation_width=1, **window)
+    return np.moveaxis(seen, 5, 3).reshape(*seen.shape[:3], channels, pool_height * pool_width)
 
 
 def _counts(dtype, *, height, width, out_height, out_width, pool_height, pool_width, stride_height, stride_width, top, left, **_):
@@ -77,7 +75,7 @@ class Pooling:
     padding: str = "valid"
 
     def places(self, images):
-        self.pool = pair(self.pool_size)
+        self.pool = tuple(images.shape[1:3]) if self.pool_size is None else pair(self.pool_size)
         self.steps = self.pool if self.strides is None else pair(self.strides)
         if not isinstance(self.padding, str):
             raise ValueError(f"{self.name}: padding must be 'valid' or 'same', not {self.padding!r}")
@@ -117,13 +115,13 @@ class MaxPool2D(Pooling, Op):
     images   (batch, height, width, channels)
     returns  (batch, out_height, out_width, channels)
 
-    Ties go to the first; NaN wins. The gradient flows to the winner only. strides None: those of the window. padding "valid" or
-    "same", which sees nothing outside of the images.
+    pool_size None: the whole image; strides None: those of the window; padding "valid" or "same". Ties go to the first; NaN wins.
+    The gradient flows to the winner only.
     """
 
     def forward(self, out, images):
         sizes, self.winner, self.wide_winner = self.measure(images), None, None
-        if grad_enabled():
+        if self.traced:
             if self.pool[0] * self.pool[1] <= 256:
                 self.winner = self.empty(out.shape, "uint8")
             else:
@@ -140,7 +138,7 @@ class MaxPool2D(Pooling, Op):
     cases = [case(images=(1, 2, 2, 1)), case(images=(2, 7, 6, 3)), case(images=(2, 7, 5, 17), pool_size=(3, 2), strides=(2, 1)),
              case(images=(1, 5, 8, 33), pool_size=(3, 3), strides=(2, 2), padding="same"),
              case(images=(2, 9, 7, 2), pool_size=(2, 1), strides=(3, 4)), case(images=(1, 3, 2, 5), pool_size=(4, 5), padding="same"),
-             case(images=(1, 17, 17, 3), pool_size=(17, 17)), case(images=(0, 4, 4, 2))]
+             case(images=(1, 17, 17, 3), pool_size=None), case(images=(0, 4, 4, 2))]
     bench = [case(images=(32, 26, 26, 32)), case(images=(8, 112, 112, 64), pool_size=(3, 3), strides=(2, 2), padding="same")]
 
 
@@ -150,7 +148,7 @@ class AveragePool2D(Pooling, Op):
     images   (batch, height, width, channels)
     returns  (batch, out_height, out_width, channels)
 
-    strides None: those of the window.
+    pool_size None: the whole image; strides None: those of the window.
     """
 
     def forward(self, out, images):
@@ -171,9 +169,9 @@ max_pool2d, average_pool2d = MaxPool2D.apply, AveragePool2D.apply
 
 def global_max_pool2d(images):
     """The largest value of each channel: (batch, height, width, channels) to (batch, 1, 1, channels)."""
-    return max_pool2d(images, pool_size=images.shape[1:3])
+    return max_pool2d(images, pool_size=None)
 
 
 def global_average_pool2d(images):
     """The average of each channel: (batch, height, width, channels) to (batch, 1, 1, channels)."""
-    return average_pool2d(images, pool_size=images.shape[1:3])
+    return average_pool2d(images, pool_size=None)
