@@ -7,10 +7,12 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -70,8 +72,15 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(conv2d_d_z),
-    ENTRY(conv2d_add_pieces),
+    ENTRY(im2col),
+    ENTRY(col2im),
+
+    /* depthwise */
+    ENTRY(repeat_channels),
+    ENTRY(repeat_channels_grad),
+    ENTRY(depthwise_conv2d),
+    ENTRY(depthwise_conv2d_d_images),
+    ENTRY(depthwise_conv2d_d_kernel),
 
     /* pooling */
     ENTRY(max_pool2d),
@@ -89,7 +98,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_grad),
 
     /* loss */
-    ENTRY(check_labels_except),
+    ENTRY(check_labels),
     ENTRY(softmax_cross_entropy),
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
@@ -100,6 +109,13 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
     ENTRY(loss_weights_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
 

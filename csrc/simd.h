@@ -49,9 +49,24 @@ SIMD __m256i vmask(int64_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 SIMD vf vload_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, vmask(n)); }
-SIMD void vstore_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, vmask(n), x); }
+SIMD void vstore_n(float *p, vf x, int64_t n)       /* a masked store takes dozens of cycles on some processors */
+{
+    if (n >= 8) { vstore(p, x); return; }
+    __m128 y = _mm256_castps256_ps128(x);
+    if (n >= 4) {
+        _mm_storeu_ps(p, y);
+        y = _mm256_extractf128_ps(x, 1);
+        p += 4, n -= 4;
+    }
+    if (n >= 2) {
+        _mm_storel_pi((__m64 *)p, y);
+        y = _mm_movehl_ps(y, y);
+        p += 2, n -= 2;
+    }
+    if (n == 1) _mm_store_ss(p, y);
+}
 SIMD vi viload_n(const int32_t *p, int64_t n) { return (vi)_mm256_maskload_epi32(p, vmask(n)); }
-SIMD void vistore_n(int32_t *p, vi x, int64_t n) { _mm256_maskstore_epi32(p, vmask(n), (__m256i)x); }
+SIMD void vistore_n(int32_t *p, vi x, int64_t n) { vstore_n((float *)p, (vf)x, n); }
 #else
 SIMD vf vload_n(const float *p, int64_t n)
 {

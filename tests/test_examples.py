@@ -55,8 +55,7 @@ def test_image_classification_without_mnist(folder):
     text = run("image_classification", folder, "--epochs", "8")
     assert "mnist.npz was not found" in text and "scikit-learn's digits, 1438 training" in text
     assert "conv2d" in text and "Epoch 8/8" in text and "accuracy" in text
-    assert number(text, "Test accuracy") > 85 and number(text, "test loss") < 1
-    assert number(text, "test loss 0" if "test loss 0" in text else "test loss") is not None and "samples per second" in text
+    assert number(text, "Test accuracy") > 85 and number(text, "test loss") < 1 and "samples per second" in text
     model = written(folder, text, "image_classification")
     assert model.predict(np.zeros((2, 8, 8, 1), "float32"), verbose=0).shape == (2, 10)
 

@@ -315,25 +315,22 @@ INLINE vf activate_grad(vf d, vf y, int64_t activation)
     }
 }
 
-/* Gradient before the activation of n pixels and `columns` (at most PANEL) columns, into a panel, which it fills up with zeros,
-   and into d_z; its column sums are added to d_bias. to, d_z, d_bias may be null. */
-static void gradient_panel(float *to, float *d_z, float *d_bias, const float *d_out, const float *out, int64_t n, int64_t columns,
+/* Gradient before the activation of n pixels and `columns` (at most PANEL) columns as a panel, filled up with zeros, and in d_z; its
+   column sums are added to d_bias. d_z and d_bias may be null. */
+static void gradient_panel(float *panel, float *d_z, float *d_bias, const float *d_out, const float *out, int64_t n, int64_t columns,
                            int64_t filters, int64_t activation)
 {
-    for (int64_t j = 0; j < PANEL && (to || j < columns); j += VL) {
-        const int64_t m = least(columns - j, VL);
-        vf sum = d_bias && m > 0 ? vload_n(d_bias + j, m) : vset(0);
+    for (int64_t j = 0; j < PANEL; j += VL) {
+        const int64_t m = most(least(columns - j, VL), 0);
+        vf sum = d_bias ? vload_n(d_bias + j, m) : vset(0);
         for (int64_t i = 0; i < n; i++) {
-            vf d = vset(0);
-            if (m > 0) {
-                d = vload_n(d_out + i * filters + j, m);
-                if (activation) d = activate_grad(d, vload_n(out + i * filters + j, m), activation);
-                if (d_z) vstore_n(d_z + i * filters + j, d, m);
-            }
-            if (to) vstore(to + i * PANEL + j, d);
+            vf d = vload_n(d_out + i * filters + j, m);
+            if (activation) d = activate_grad(d, vload_n(out + i * filters + j, m), activation);
+            if (d_z) vstore_n(d_z + i * filters + j, d, m);
+            vstore(panel + i * PANEL + j, d);
             sum = sum + d;
         }
-        if (d_bias && m > 0) vstore_n(d_bias + j, sum, m);
+        if (d_bias) vstore_n(d_bias + j, sum, m);
     }
 }
 
@@ -404,37 +401,72 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
     }
 }
 
-/* d_z and each piece's part of d_bias alone.  One item: one piece of pixels. */
-KERNEL(conv2d_d_z, pieces(a->pixels, a->piece), 2.0 * a->piece * a->filters,
-    OPTIONAL float *d_z;          /* (pixels, filters) */
-    OPTIONAL float *d_bias;       /* (pieces, filters) */
-    const float *d_out;   /* (pixels, filters) */
-    OPTIONAL const float *out;    /* (pixels, filters); None where activation is linear */
-    int64_t pixels;
-    int64_t filters;
-    int64_t activation;
-    int64_t piece;)
+/* ---- the named algorithm im2col: a matrix of patches in memory ---- */
+
+/* patches = what each window sees.  One item: one patch. */
+KERNEL(im2col, a->batch * a->out_height * a->out_width, 2.0 * a->kernel_height * a->kernel_width * a->channels,
+    float *patches;       /* (batch, out_height, out_width, kernel_height, kernel_width, channels) */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t kernel_height;
+    int64_t kernel_width;
+    int64_t stride_height;
+    int64_t stride_width;
+    int64_t dilation_height;
+    int64_t dilation_width;
+    int64_t top;
+    int64_t left;)
 {
-    for (int64_t i = begin; i < end; i++)
-        for (int64_t column = 0; column < a->filters; column += PANEL) {
-            const int64_t at = i * a->piece * a->filters + column, m = least(a->filters - column, PANEL);
-            float *d_bias = a->d_bias ? a->d_bias + i * a->filters + column : 0;
-            if (d_bias) memset(d_bias, 0, (size_t)m * sizeof(float));
-            gradient_panel(0, a->d_z ? a->d_z + at : 0, d_bias, a->d_out + at, a->out ? a->out + at : 0,
-                           least(a->pixels - i * a->piece, a->piece), m, a->filters, a->activation);
+    float *to = a->patches + begin * a->kernel_height * a->kernel_width * a->channels;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t x = i % a->out_width * a->stride_width - a->left, image = i / a->out_width / a->out_height * a->height;
+        const int64_t y = i / a->out_width % a->out_height * a->stride_height - a->top;
+        for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++, to += a->channels) {
+            const int64_t from_y = y + k / a->kernel_width * a->dilation_height, from_x = x + k % a->kernel_width * a->dilation_width;
+            if (from_y < 0 || from_y >= a->height || from_x < 0 || from_x >= a->width) memset(to, 0, (size_t)a->channels * sizeof(float));
+            else memcpy(to, a->images + ((image + from_y) * a->width + from_x) * a->channels, (size_t)a->channels * sizeof(float));
         }
+    }
 }
 
-/* y = the sum of the pieces, one after the other.  One item: one number. */
-KERNEL(conv2d_add_pieces, a->size, 0.5 * a->pieces,
-    float *y;             /* (size) */
-    const float *x;       /* (pieces, size) */
-    int64_t size;
-    int64_t pieces;)
+/* images = the sum of all places of the patches that saw a number: the transpose of im2col.  One item: one position of an image. */
+KERNEL(col2im, a->batch * a->height * a->width,
+       2.0 * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
+    float *images;        /* (batch, height, width, channels) */
+    const float *patches; /* (batch, out_height, out_width, kernel_height, kernel_width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t kernel_height;
+    int64_t kernel_width;
+    int64_t stride_height;
+    int64_t stride_width;
+    int64_t dilation_height;
+    int64_t dilation_width;
+    int64_t top;
+    int64_t left;)
 {
-    for (int64_t i = begin; i < end; i += VL) {
-        vf sum = vset(0);
-        for (int64_t p = 0; p < a->pieces; p++) sum = sum + vload_n(a->x + p * a->size + i, end - i);
-        vstore_n(a->y + i, sum, end - i);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t image = i / a->width / a->height * a->out_height;
+        float *to = a->images + i * a->channels;
+        memset(to, 0, (size_t)a->channels * sizeof(float));
+        for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
+            const int64_t y = i / a->width % a->height + a->top - k / a->kernel_width * a->dilation_height;
+            const int64_t x = i % a->width + a->left - k % a->kernel_width * a->dilation_width;
+            if (y < 0 || x < 0 || y % a->stride_height || x % a->stride_width) continue;
+            if (y / a->stride_height >= a->out_height || x / a->stride_width >= a->out_width) continue;
+            const int64_t patch = (image + y / a->stride_height) * a->out_width + x / a->stride_width;
+            const float *from = a->patches + (patch * a->kernel_height * a->kernel_width + k) * a->channels;
+            for (int64_t c = 0; c < a->channels; c += VL)
+                vstore_n(to + c, vload_n(to + c, a->channels - c) + vload_n(from + c, a->channels - c), a->channels - c);
+        }
     }
 }

@@ -39,6 +39,7 @@ static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64
         else break;
     }
     blocks s = { most(pieces(rows, most(down, 1)), 1), most(pieces(pieces(columns, most(across, 1)), PANEL), 1) * PANEL, 0, 0 };
+    if (columns <= PANEL / 2) s.rows = pieces(s.rows, PANEL) * PANEL;
     s.down = pieces(rows, s.rows);
     s.across = pieces(columns, s.columns);
     return s;
@@ -72,11 +73,91 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     }
 }
 
+/* Few columns waste most of a vector: there the rows of a run along the vectors, out^T = b^T @ a^T. */
+INLINE int64_t product_narrow(int64_t rows, int64_t columns)
+{
+    return rows >= VL && columns <= PANEL / 2 && 3 * (pieces(columns, VL) * VL - columns) > VL;
+}
+
+static void product_narrow_block(const product *t, int64_t row, int64_t rows, float *scratch)
+{
+    float *sums = scratch, *panel = scratch + PANEL * PANEL;      /* (columns, PANEL); (BLOCK_DEPTH, PANEL) */
+    for (int64_t end = row + rows; row < end; row += PANEL) {
+        const int64_t n = least(end - row, PANEL);
+        float *out = t->out + row * t->out_row;
+        if (t->accumulate)
+            for (int64_t c = 0; c < t->columns; c++)
+                for (int64_t r = 0; r < n; r++) sums[c * PANEL + r] = out[r * t->out_row + c];
+        for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+            const int64_t depth = least(t->depth - p, BLOCK_DEPTH);
+            const float *a = t->a + row * t->a_row + p * t->a_depth;
+            if (t->a_row != 1) panel_pack(panel, a, t->a_depth, t->a_row, depth, n);
+            const tile s = {
+                .out = sums, .out_row = PANEL, .depth = depth, .columns = n, .accumulate = t->accumulate || p,
+                .a = t->b + p * (t->b_column ? t->b_depth : PANEL), .a_row = t->b_column ? t->b_column : 1,
+                .a_depth = t->b_column ? t->b_depth : PANEL,
+                .b = t->a_row == 1 ? a : panel, .b_row = t->a_row == 1 ? t->a_depth : PANEL,
+            };
+            tile_multiply(&s, t->columns);
+        }
+        for (int64_t c = 0; c < t->columns; c++)
+            for (int j = 0; j < PANEL; j += VL) {
+                const vf y = vload(sums + c * PANEL + j) + vset(t->bias ? t->bias[c] : -0.0f);
+                vstore(sums + c * PANEL + j, activate(y, t->activation));
+            }
+        if (t->columns == 1) for (int64_t r = 0; r < n; r++) out[r * t->out_row] = sums[r];
+        else
+            for (int64_t r = 0; r < n; r += VL)
+                for (int64_t c = 0; c < t->columns; c += VL) {
+                    vf y[VL];
+                    for (int i = 0; i < VL; i++) y[i] = c + i < t->columns ? vload(sums + (c + i) * PANEL + r) : vset(0);
+                    vtranspose(y);
+                    for (int i = 0; i < VL && r + i < n; i++) vstore_n(out + (r + i) * t->out_row + c, y[i], t->columns - c);
+                }
+    }
+}
+
+/* One row, with the right operand in place: one pass over its memory, STREAM of its rows at a time. */
+enum { STREAM = 8 };
+
+static void product_row(const product *t, int64_t row, int64_t column, int64_t columns)
+{
+    float *out = t->out + row * t->out_row + column;
+    const float *a = t->a + row * t->a_row, *b = t->b + column;
+    if (!t->accumulate) for (int64_t j = 0; j < columns; j += VL) vstore_n(out + j, vset(0), columns - j);
+    for (int64_t p = 0; p < t->depth; p += STREAM, b += STREAM * t->b_depth) {
+        const int64_t depth = least(t->depth - p, STREAM);
+        vf x[STREAM];
+        for (int i = 0; i < STREAM; i++) x[i] = vset(i < depth ? a[(p + i) * t->a_depth] : 0);
+        int64_t j = 0;
+        if (depth == STREAM)
+            for (; j + VL <= columns; j += VL) {
+                vf s = vload(out + j);
+                #pragma GCC unroll 8
+                for (int i = 0; i < STREAM; i++) s = vfma(x[i], vload(b + i * t->b_depth + j), s);
+                vstore(out + j, s);
+            }
+        for (; j < columns; j += VL) {
+            vf s = vload_n(out + j, columns - j);
+            for (int64_t i = 0; i < depth; i++) s = vfma(x[i], vload_n(b + i * t->b_depth + j, columns - j), s);
+            vstore_n(out + j, s, columns - j);
+        }
+    }
+    if (t->bias || t->activation)
+        for (int64_t j = 0; j < columns; j += VL) {
+            const vf y = vload_n(out + j, columns - j) + (t->bias ? vload_n(t->bias + column + j, columns - j) : vset(-0.0f));
+            vstore_n(out + j, activate(y, t->activation), columns - j);
+        }
+}
+
 /* Block i of the product. */
 static void product_item(const product *t, const blocks *s, int64_t i, char *scratch)
 {
     const int64_t row = i / s->across * s->rows, column = i % s->across * s->columns;
-    product_block(t, row, least(t->rows - row, s->rows), column, least(t->columns - column, s->columns), (float *)scratch);
+    const int64_t rows = least(t->rows - row, s->rows), columns = least(t->columns - column, s->columns);
+    if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, (float *)scratch);
+    else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
+    else product_block(t, row, rows, column, columns, (float *)scratch);
 }
 
 static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)

@@ -2,11 +2,11 @@
 #include "kernel.h"
 
 /* Every label lies in 0 .. limit - 1, or is `ignored`.  One item: one label. */
-KERNEL(check_labels_except, a->size, 0.3,
+KERNEL(check_labels, a->size, 0.3,
     const int32_t *labels;    /* (size) */
     int64_t size;
     int64_t limit;
-    int64_t ignored;)
+    int64_t ignored;)         /* beyond int32: none */
 {
     for (int64_t i = begin; i < end; i++)
         if ((uint64_t)(int64_t)a->labels[i] >= (uint64_t)a->limit && a->labels[i] != a->ignored) bad(worker, i);

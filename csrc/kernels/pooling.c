@@ -17,10 +17,10 @@ INLINE void bytes_store(uint8_t *p, vi x, int64_t n)
 }
 
 /* The part of a window that lies in the image, from `at`; strides in floats. */
-typedef struct window { const float *at; int64_t rows, columns, row, column; } window;
+typedef struct pool_window { const float *at; int64_t rows, columns, row, column; } pool_window;
 
 /* The largest of up to VL channels, of equal ones the first, a NaN before all; *place: y * places_row + x of it in the window. */
-INLINE vf window_max(const window w, int64_t n, vi *place, int64_t places_row)
+INLINE vf window_max(const pool_window w, int64_t n, vi *place, int64_t places_row)
 {
     vf largest = vload_n(w.at, n);
     vi best = viset(0);
@@ -35,7 +35,7 @@ INLINE vf window_max(const window w, int64_t n, vi *place, int64_t places_row)
     return largest;
 }
 
-INLINE vf window_average(const window w, int64_t n)
+INLINE vf window_average(const pool_window w, int64_t n)
 {
     vf sum = vset(0);
     for (int64_t y = 0; y < w.rows; y++)
@@ -67,7 +67,7 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
         for (int64_t o = 0; o < a->out_width; o++) {
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0), to = (i * a->out_width + o) * channels;
-            window w = {
+            pool_window w = {
                 a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
                 least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x, a->width * channels, channels,
             };
@@ -75,8 +75,8 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
             for (int64_t c = 0; c < channels; c += VL, w.at += VL) {
                 const int64_t n = channels - c;
                 vi place;
-                const vf m = w.rows == 2 && w.columns == 2 ? window_max((window){ w.at, 2, 2, w.row, channels }, n, &place, a->pool_width)
-                    : w.rows == 3 && w.columns == 3 ? window_max((window){ w.at, 3, 3, w.row, channels }, n, &place, a->pool_width)
+                const vf m = w.rows == 2 && w.columns == 2 ? window_max((pool_window){ w.at, 2, 2, w.row, channels }, n, &place, a->pool_width)
+                    : w.rows == 3 && w.columns == 3 ? window_max((pool_window){ w.at, 3, 3, w.row, channels }, n, &place, a->pool_width)
                     : window_max(w, n, &place, a->pool_width);
                 vstore_n(a->y + to + c, m, n);
                 if (a->winner) bytes_store(a->winner + to + c, place + offset, n);
@@ -108,7 +108,7 @@ KERNEL(average_pool2d, a->batch * a->out_height, 1.0 * a->out_width * a->channel
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
         for (int64_t o = 0; o < a->out_width; o++) {
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0);
-            window w = {
+            pool_window w = {
                 a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
                 least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x, a->width * channels, channels,
             };
@@ -119,21 +119,21 @@ KERNEL(average_pool2d, a->batch * a->out_height, 1.0 * a->out_width * a->channel
 }
 
 /* What the gradients share: how places of an image meet windows along one axis. */
-typedef struct axis { int64_t out, pool, stride, before, size; } axis;
+typedef struct pool_axis { int64_t out, pool, stride, before, size; } pool_axis;
 
 /* The windows first <= o < stop that hold place i. */
-INLINE int64_t axis_first(const axis s, int64_t i) { return most(i + s.before - s.pool + s.stride, 0) / s.stride; }
-INLINE int64_t axis_stop(const axis s, int64_t i) { return least((i + s.before) / s.stride + 1, s.out); }
+INLINE int64_t axis_first(const pool_axis s, int64_t i) { return most(i + s.before - s.pool + s.stride, 0) / s.stride; }
+INLINE int64_t axis_stop(const pool_axis s, int64_t i) { return least((i + s.before) / s.stride + 1, s.out); }
 
 /* How many places of window o lie in the image. */
-INLINE int64_t axis_count(const axis s, int64_t o)
+INLINE int64_t axis_count(const pool_axis s, int64_t o)
 {
     return least(o * s.stride - s.before + s.pool, s.size) - most(o * s.stride - s.before, 0);
 }
 
 /* The gradient of the images at row y: of each window that holds a place, d_y where the place is the winner, or (no winners) its share.
    d_y, winner, wide_winner are those of the image. Windows that do not overlap are read once a row. */
-static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const axis v, const axis h,
+static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
                           int64_t channels, int64_t y)
 {
     const int64_t first_y = axis_first(v, y), stop_y = axis_stop(v, y);
@@ -200,8 +200,8 @@ KERNEL(pool2d_grad, a->batch * a->height,
     int64_t top;
     int64_t left;)
 {
-    const axis v = { a->out_height, a->pool_height, a->stride_height, a->top, a->height };
-    const axis h = { a->out_width, a->pool_width, a->stride_width, a->left, a->width };
+    const pool_axis v = { a->out_height, a->pool_height, a->stride_height, a->top, a->height };
+    const pool_axis h = { a->out_width, a->pool_width, a->stride_width, a->left, a->width };
     for (int64_t i = begin; i < end; i++) {
         const int64_t at = i / a->height * a->out_height * a->out_width * a->channels;
         pool_grad_row(a->d_x + i * a->width * a->channels, a->d_y + at, a->winner ? a->winner + at : 0,

@@ -373,6 +373,10 @@ class Trainer:
         values = list(logs.values())
         return logs if return_dict else values[0] if len(values) == 1 else values
 
+    def programs(self):
+        """The recorded programs of train_on_batch and test_on_batch, to print or to profile()."""
+        return [found[0] for _, recorded, _ in self._recorded.values() for found in recorded.programs.values()]
+
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
         with self._predicting()[1].lock:

@@ -87,9 +87,10 @@ def split_of(depth, columns):
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
-            batch=(), activation=0):
+            batch=(), activation=0, long=False):
     """out[n] = activate(bias + left[n] @ right[n]) by strides counted in elements.
 
+    long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
     """
     batch = _merged(batch)
@@ -125,7 +126,7 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
                     batch=rest, activation=activation)
         return
     outer, inner = ([(1, 0, 0, 0)] * 2 + batch)[-2:]
-    split = 0 if batch or bias is not None or activation else split_of(depth, rows * columns)
+    split = split_of(depth, rows * columns) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
     kernels.matrix_product(
@@ -201,7 +202,7 @@ class Linear(Op):
             kernels.activation_grad(d_z, d_y, self.y, size=d_y.size, activation=activation)
         if d_kernel is not None:
             product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
-                    right_depth=columns, right_column=1)
+                    right_depth=columns, right_column=1, long=True)
         if d_bias is not None:
             sum_columns(self, d_bias, d_z, rows, columns)
         if d_x is not None:
@@ -263,7 +264,7 @@ class MatMul(Op):
                 (a[:-2], (rows, depth), (1, rows) if self.transpose_a and len(a) > 1 else (depth, 1)),
                 (b[:-2], (depth, columns), (1, depth) if self.transpose_b and len(b) > 1 else (columns, 1)))
 
-    def _product(self, out, left, right):
+    def _product(self, out, left, right, long=False):
         """out = left @ right, each an array and its layout. Axes along which out was broadcast are summed over."""
         (out, (of_out, (rows, columns), stride)), (left, of_left), (right, of_right) = out, left, right
         if stride[1] != 1:                             # out lies transposed: out^T = right^T @ left^T
@@ -272,14 +273,14 @@ class MatMul(Op):
         axes = zip(batch, *(_leading_strides(leading, size, len(batch)) for leading, size in
                             ((of_out, rows * columns), (of_left[0], rows * of_left[1][1]), (of_right[0], of_right[1][0] * columns))))
         product(self, out, left, right, rows=rows, columns=columns, depth=of_left[1][1], left_row=of_left[2][0],
-                left_depth=of_left[2][1], right_depth=of_right[2][0], right_column=of_right[2][1], batch=axes)
+                left_depth=of_left[2][1], right_depth=of_right[2][0], right_column=of_right[2][1], batch=axes, long=long)
 
     def backward(self, d_out, d_a, d_b):
         of_out, of_a, of_b = self._layouts()
         if d_a is not None:
             self._product((d_a, of_a), (d_out, of_out), (self.b, _turned(of_b)))
         if d_b is not None:
-            self._product((d_b, of_b), (self.a, _turned(of_a)), (d_out, of_out))
+            self._product((d_b, of_b), (self.a, _turned(of_a)), (d_out, of_out), long=True)
 
     def definition(self, a, b):
         return np.matmul(a.swapaxes(-1, -2) if self.transpose_a and a.ndim > 1 else a,
@@ -326,7 +327,7 @@ class TensorDot(Op):
                     right_depth=1, right_column=columns)
         if d_b is not None:
             product(self, d_b, self.a, d_out, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
-                    right_depth=columns, right_column=1)
+                    right_depth=columns, right_column=1, long=True)
 
     def definition(self, a, b):
         return np.tensordot(a, b, self.axes)

@@ -20,22 +20,27 @@ def _chances(*shape):
 
 
 @twin
-def check_labels_except(labels, *, size, limit, ignored):
+def check_labels(labels, *, size, limit, ignored):
     labels = labels.reshape(-1)
     wrong = np.flatnonzero(((labels < 0) | (labels >= limit)) & (labels != ignored))
     return int(wrong[0]) if len(wrong) else None
 
 
-explanations["check_labels_except"] = lambda *about: explanations["check_labels"](*about)
+def _wrong_label(arrays, sizes, item):
+    value, place = int(arrays[0].reshape(-1)[item]), [int(i) for i in np.unravel_index(item, arrays[0].shape)]
+    shown = f"{value} or more" if value == 2**31 - 1 else f"{value}, or less, or NaN" if value == -2**31 else str(value)
+    also = f", and {sizes['ignored']}, which is ignored" if sizes["ignored"] != NONE_IGNORED else ""
+    return (f"label {shown}{f' at {place}' if place else ''} is out of range for {sizes['limit']} classes"
+            f"\n  allowed are 0 to {sizes['limit'] - 1}{also}")
+
+
+explanations["check_labels"] = _wrong_label
 
 
 def checked_labels(op, labels, classes):
     """The labels as int32; DataError where one is neither a class nor op.ignored."""
     labels = as_int32(op, labels)
-    if op.ignored == NONE_IGNORED:
-        kernels.check_labels(labels, size=labels.size, limit=classes)
-    else:
-        kernels.check_labels_except(labels, size=labels.size, limit=classes, ignored=op.ignored)
+    kernels.check_labels(labels, size=labels.size, limit=classes, ignored=op.ignored)
     return labels
 
 
@@ -185,8 +190,8 @@ def pair_losses_grad(d_predictions, d_losses, targets, predictions, *, rows, col
     d_predictions.reshape(rows, columns)[...] = d_losses.reshape(rows, 1) * factor * slope
 
 
-class PairLoss(Op):
-    """Base of the losses that are a mean over the last axis of something computed from each target and its prediction.
+class PairLoss:
+    """The losses that are a mean over the last axis of something computed from each target and its prediction.
 
     targets      (..., columns)
     predictions  the same shape
@@ -217,7 +222,7 @@ class PairLoss(Op):
             kernels.pair_losses_grad(d_targets, d_losses, self.predictions, self.targets, **self.sizes(self.predictions))
 
 
-class MeanSquaredLoss(PairLoss):
+class MeanSquaredLoss(PairLoss, Op):
     """Mean over the last axis of (prediction - target)^2.
 
     targets      (..., columns)
@@ -230,7 +235,7 @@ class MeanSquaredLoss(PairLoss):
     bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
 
-class MeanAbsoluteLoss(PairLoss):
+class MeanAbsoluteLoss(PairLoss, Op):
     """Mean over the last axis of |prediction - target|.
 
     targets      (..., columns)
@@ -241,7 +246,7 @@ class MeanAbsoluteLoss(PairLoss):
     cases = [case(targets=(1, 1), predictions=(1, 1)), case(targets=(3, 17), predictions=(3, 17))]
 
 
-class HuberLoss(PairLoss):
+class HuberLoss(PairLoss, Op):
     """Mean over the last axis of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2; e = prediction - target.
 
     targets      (..., columns)

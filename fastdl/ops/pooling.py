@@ -4,17 +4,16 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import Op, case, kernels, twin
-from .convolution import IMAGES, grid, pair, patches
+from .convolution import IMAGES, grid, pair, windows
 
 __all__ = ["max_pool2d", "average_pool2d", "global_max_pool2d", "global_average_pool2d"]
 
 
-def _windows(x, fill, *, batch, height, width, channels, out_height, out_width, pool_height, pool_width, stride_height,
-             stride_width, top, left):
+def _windows(x, fill, *, batch, height, width, channels, pool_height, pool_width, **window):
     """(batch, out_height, out_width, channels, places): what each window sees, `fill` outside of the images."""
-    seen = patches(x.reshape(batch, height, width, channels), out_height, out_width, pool_height, pool_width, stride_height,
-                   stride_width, 1, 1, top, left, fill)
-    return np.moveaxis(seen, 5, 3).reshape(batch, out_height, out_width, channels, pool_height * pool_width)
+    seen = windows(x.reshape(batch, height, width, channels), fill=fill, kernel_height=pool_height, kernel_width=pool_width,
+                   dilation_height=1, dilation_width=1, **window)
+    return np.moveaxis(seen, 5, 3).reshape(*seen.shape[:3], channels, pool_height * pool_width)
 
 
 def _counts(dtype, *, height, width, out_height, out_width, pool_height, pool_width, stride_height, stride_width, top, left, **_):
