@@ -110,7 +110,8 @@ class Graph:
                 found[key] = max(found.get(key, 0), own + 1)
         inputs = [s.made_by for s in self.input_symbols if s.made_by and isinstance(s.made_by.operation, InputLayer)]
         cut = {id(s.made_by) for s in self.input_symbols} - set(map(id, inputs)) - set(map(id, order))     # an input inside another model
-        layers = {id(m.operation): m.operation for m in [*discovered, *inputs] if m and isinstance(m.operation, Layer) and id(m) not in cut}
+        unused = [m for m in inputs if not any(m is other for other in discovered)]
+        layers = {id(m.operation): m.operation for m in [*unused, *discovered] if m and isinstance(m.operation, Layer) and id(m) not in cut}
         return sorted(layers.values(), key=lambda layer: -of_layer.get(id(layer), 0))
 
     def _check_names(self):

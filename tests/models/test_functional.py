@@ -117,8 +117,8 @@ def test_wrong_shapes_name_the_input(x):
     model = Model(a, layers.Dense(2)(a), name="m")
     with pytest.raises(fastdl.ShapeError, match="m: the shape of input 'a' does not fit"):
         model(x[:, :3])
-    with pytest.raises(fastdl.ShapeError, match="linear|Dense"):
-        layers.Dense(3)(layers.Dense(2)(a)) and model.get_layer(index=1)(Input((7,)))
+    with pytest.raises(fastdl.ShapeError, match="linear"):
+        model.get_layer(index=1)(Input((7,)))
 
 
 def test_integers_become_what_the_input_says():
