@@ -123,6 +123,26 @@ SIMD vf vround(vf x) { for (int i = 0; i < VL; i++) x[i] = rintf(x[i]); return x
 SIMD vf vfloor(vf x) { for (int i = 0; i < VL; i++) x[i] = floorf(x[i]); return x; }
 #endif
 
+/* The lesser and the greater, in one instruction: b where they are equal or either is NaN. */
+#if defined(__AVX512F__)
+SIMD vf vlesser(vf a, vf b) { return _mm512_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm512_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+#elif defined(__AVX2__)
+SIMD vf vlesser(vf a, vf b) { return _mm256_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm256_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+#else
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { vi m = a < b; return (vf)((m & (vi)x) | (~m & (vi)y)); }   /* a < b ? x : y */
+#if defined(__SSE__)
+SIMD vf vlesser(vf a, vf b) { return _mm_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm_max_ps(a, b); }
+#else
+SIMD vf vlesser(vf a, vf b) { return vpick_less(a, b, a, b); }
+SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
+#endif
+#endif
+
 /* fma of single numbers, the same as vfma of one lane */
 SIMD float fma1(float a, float b, float c)
 {
@@ -155,8 +175,8 @@ SIMD uint32_t vbits(vi mask)
 
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
-SIMD vf vmax(vf a, vf b) { return vpick((a >= b) | (a != a), a, b); }
-SIMD vf vmin(vf a, vf b) { return vpick((a <= b) | (a != a), a, b); }
+SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
+SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }
 SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }

@@ -37,7 +37,10 @@ typedef struct tile {
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
 INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i / n; }
 
-enum { PACKED, WHOLE, TAIL };    /* a packed; a by strides; a by strides and b with fewer columns than the tile */
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { PACKED, TAIL, WHOLE };    /* a packed; a by strides and maybe fewer columns than the tile; a by strides */
+#define MASKS_COST (VL != 16)
 
 /* `rows` x vectors of a tile, from column `first`, with rows, vectors and kind known to the compiler. */
 INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, const int rows, const int vectors, const int kind)
@@ -46,34 +49,27 @@ INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, 
     const float *b = t->b + first;
     const int64_t a_row = kind == PACKED ? 1 : t->a_row, a_depth = kind == PACKED ? rows : t->a_depth;
     const int64_t b_row = t->b_row, out_row = t->out_row, left = t->columns - first;
-    if (t->accumulate)
-        #pragma GCC unroll 14
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, left - j * VL);
-    else
-        #pragma GCC unroll 14
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
+    const int64_t old = t->accumulate ? left : 0;
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(old - j * VL, 0));
     for (int64_t p = 0; p < t->depth; p++, a += a_depth, b += b_row) {
         vf v[TILE_VECTORS];
-        for (int j = 0; j < vectors; j++) v[j] = kind == TAIL ? vload_n(b + j * VL, left - j * VL) : vload(b + j * VL);
-        #pragma GCC unroll 14
-        for (int i = 0; i < rows; i++) {
-            vf x = vset(a[i * a_row]);
-            for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
+        UNROLL for (int j = 0; j < vectors; j++) v[j] = kind == TAIL ? vload_n(b + j * VL, left - j * VL) : vload(b + j * VL);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf x = vset(a[i * a_row]);
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
         }
     }
-    for (int j = 0; j < vectors; j++) {
+    const vf least_allowed = vset(t->activation == ACT_RELU ? 0 : -INFINITY);
+    UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
-        if (n <= 0) break;
-        const vf bias = t->bias ? vload_n(t->bias + first + j * VL, n) : vset(-0.0f);
-        #pragma GCC unroll 14
-        for (int i = 0; i < rows; i++) {
-            vf y = sum[i][j] + bias;
-            if (t->activation == ACT_RELU) y = vrelu(y);
-            if (n >= VL) vstore(out + i * out_row + j * VL, y);
-            else vstore_n(out + i * out_row + j * VL, y, n);
+        const vf bias = t->bias ? vload_n(t->bias + first + j * VL, most(n, 0)) : vset(-0.0f);     /* x + -0 is x, even for x = -0 */
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf y = sum[i][j] + bias;
+            sum[i][j] = vpick(y < least_allowed, least_allowed, y);
         }
+        if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
+        else if (n > 0) { for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
     }
 }
 
@@ -92,7 +88,7 @@ static UNUSED void tile_multiply(const tile *t, int64_t rows)
     for (int64_t first = 0; first < t->columns; first += TILE_COLUMNS) {
         const int64_t left = t->columns - first;
         const int vectors = left > VL ? TILE_VECTORS : 1;
-        const int kind = t->packed ? PACKED : t->b_row == PANEL || left >= vectors * VL ? WHOLE : TAIL;
+        const int kind = t->packed ? PACKED : MASKS_COST && (t->b_row == PANEL || left >= vectors * VL) ? WHOLE : TAIL;
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const float *a = t->a + row * (t->packed ? t->depth : t->a_row);
@@ -100,7 +96,11 @@ static UNUSED void tile_multiply(const tile *t, int64_t rows)
 #define CASE(m, kind) \
             case m + 16 * kind: tile_part(t, a, out, first, m, TILE_VECTORS, kind); break; \
             case m + 16 * kind + 64: tile_part(t, a, out, first, m, 1, kind); break;
-#define CASES(m) CASE(m, PACKED) CASE(m, WHOLE) CASE(m, TAIL)
+#if MASKS_COST
+#define CASES(m) CASE(m, PACKED) CASE(m, TAIL) CASE(m, WHOLE)
+#else
+#define CASES(m) CASE(m, PACKED) CASE(m, TAIL)
+#endif
             switch (height + 16 * kind + (vectors == 1 ? 64 : 0)) {
             CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6)
 #if VL == 16
@@ -113,6 +113,14 @@ static UNUSED void tile_multiply(const tile *t, int64_t rows)
         }
     }
     if (t->activation > ACT_RELU) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
+}
+
+/* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */
+INLINE void tile_turn(vf *x, const float *from, int64_t row, int64_t rows, int64_t n)
+{
+    if (rows >= VL && n >= VL) { UNROLL for (int i = 0; i < VL; i++) x[i] = vload(from + i * row); }
+    else for (int i = 0; i < VL; i++) x[i] = i < rows ? vload_n(from + i * row, n) : vset(0);
+    vtranspose(x);
 }
 
 /* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL floats more than rows * depth. */
@@ -128,9 +136,7 @@ static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64
             for (int64_t p = 0; p < depth; p += VL)
                 for (int64_t first = (height - 1) / VL * VL; first >= 0; first -= VL) {
                     vf x[VL];
-                    for (int r = 0; r < VL; r++)
-                        x[r] = first + r >= height ? vset(0) : vload_n(from + (first + r) * a_row + p, depth - p);
-                    vtranspose(x);
+                    tile_turn(x, from + first * a_row + p, a_row, height - first, depth - p);
                     for (int k = 0; k < VL && k < depth - p; k++) vstore(to + (p + k) * height + first, x[k]);
                 }
         else if (a_row == 1)
@@ -150,15 +156,15 @@ static UNUSED void panel_pack(float *panels, const float *b, int64_t b_depth, in
         const int64_t n = least(columns - q, PANEL);
         if (b_column == 1)
             for (int64_t p = 0; p < depth; p++)
-                for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
+                UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
         else if (b_depth == 1)
-            for (int64_t p = 0; p < depth; p += VL)
-                for (int j = 0; j < PANEL; j += VL) {
-                    vf x[VL];
-                    for (int c = 0; c < VL; c++) x[c] = j + c >= n ? vset(0) : vload_n(b + (j + c) * b_column + p, depth - p);
-                    vtranspose(x);
-                    for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
-                }
+            for (int64_t line = 0; line < depth; line += 16)         /* a line of the cache is read whole before the next */
+                for (int j = 0; j < PANEL; j += VL)
+                    for (int64_t p = line; p < least(line + 16, depth); p += VL) {
+                        vf x[VL];
+                        tile_turn(x, b + j * b_column + p, b_column, n - j, depth - p);
+                        for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
+                    }
         else
             for (int64_t p = 0; p < depth; p++)
                 for (int j = 0; j < PANEL; j++) panels[p * PANEL + j] = j < n ? b[p * b_depth + j * b_column] : 0;

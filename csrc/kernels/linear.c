@@ -160,6 +160,12 @@ static void product_item(const product *t, const blocks *s, int64_t i, char *scr
     else product_block(t, row, rows, column, columns, (float *)scratch);
 }
 
+/* Cost of a product: its multiply-adds, and the passes over memory that dominate where rows or columns are few. */
+static double product_cost(double rows, double columns, double depth)
+{
+    return rows * columns * depth / 6 + (rows + columns) * depth / 4 + rows * columns / 2;
+}
+
 static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)
 {
     const blocks s = product_blocks(rows, columns, depth, 1);
@@ -168,7 +174,7 @@ static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)
 
 /* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of out. */
 KERNEL(matmul, matmul_blocks(a->rows, a->columns, a->depth),
-       (double)a->rows * a->columns * a->depth / 6.0 / matmul_blocks(a->rows, a->columns, a->depth),
+       product_cost(a->rows, a->columns, a->depth) / most(matmul_blocks(a->rows, a->columns, a->depth), 1),
     float *out;           /* (rows, columns) */
     const float *x;       /* (rows, depth) by the strides x_row and x_depth */
     const float *panels;  /* of the right operand (depth, columns) */
@@ -199,7 +205,8 @@ static int64_t matrix_product_blocks(int64_t rows, int64_t columns, int64_t dept
 /* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
    split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
 KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
-       most(least(a->rows, BLOCK_ROWS) * least(a->columns, BLOCK_COLUMNS) * a->depth / 6 / (a->rows * a->columns > BLOCK_LEAST ? 4 : 1), 1),
+       product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
+       most(matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
     float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
@@ -236,6 +243,28 @@ KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->s
             .activation = a->activation, .accumulate = a->accumulate,
         };
         product_item(&t, &s, i % each, worker->scratch);
+    }
+}
+
+enum { INNER_PIECE = 4096 };
+
+/* out[k] = sum of a[i] * b[i] over piece k of 4096 numbers.  One item: one piece. */
+KERNEL(inner_product, pieces(a->size, INNER_PIECE), INNER_PIECE / 2,
+    float *out;           /* (ceil(size / 4096)) */
+    const float *x;       /* (size) */
+    const float *y;       /* (size) */
+    int64_t size;)
+{
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t stop = least((k + 1) * INNER_PIECE, a->size);
+        vf s[SUM16];
+        for (int i = 0; i < SUM16; i++) s[i] = vset(0);
+        for (int64_t j = k * INNER_PIECE; j < stop; j += 16)
+            for (int i = 0; i < SUM16; i++) {
+                const int64_t n = most(stop - j - i * VL, 0);
+                s[i] = vfma(vload_n(a->x + j + i * VL, n), vload_n(a->y + j + i * VL, n), s[i]);
+            }
+        a->out[k] = vsum16(s);
     }
 }
 

@@ -64,6 +64,12 @@ def matrix_product(out, left, right, bias, *, outer, inner, rows, columns, depth
     out[...] = activate(y, activation)
 
 
+@twin(flops=lambda *, size: 2 * size)
+def inner_product(out, x, y, *, size):
+    products = x.reshape(-1) * y.reshape(-1)
+    out.reshape(-1)[...] = [products[i: i + 4096].sum() for i in range(0, size, 4096)]
+
+
 @twin
 def sum_parts(out, parts, *, outer, count, size):
     out.reshape(outer, size)[...] = parts.reshape(outer, count, size).sum(1)
@@ -94,6 +100,18 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
     """
     batch = _merged(batch)
+    if not out.size:
+        return
+    if any(axis[0] == 0 for axis in batch):
+        kernels.fill(out, size=out.size, value=0.0)
+        return
+    if long and rows == columns == 1 and not batch and depth > 1024:
+        parts = -(-depth // 4096)
+        to = out if parts == 1 else op.empty((parts,))
+        kernels.inner_product(to, left, right, size=depth)
+        if parts > 1:
+            kernels.sum_parts(out, to, outer=1, count=parts, size=1)
+        return
     if len(batch) == 1:
         size, of_out, of_left, of_right = batch[0]
         if of_out and not of_right and of_left == rows * left_row:                            # one right operand for all
@@ -254,7 +272,7 @@ class MatMul(Op):
     def forward(self, out, a, b):
         self.a, self.b = a, b
         out_, a_, b_ = self._layouts()
-        self._product((out, out_), (a, a_), (b, b_))
+        self._product((out, out_), (a, a_), (b, b_), long=a.ndim == b.ndim == 1)
 
     def _layouts(self):
         """Of the result, a and b as matrices: (leading axes, (rows, columns), their strides)."""
@@ -318,7 +336,7 @@ class TensorDot(Op):
         self.a, self.b = a, b
         rows, depth, columns = self._sizes()
         product(self, out, a, b, rows=rows, columns=columns, depth=depth, left_row=depth, left_depth=1, right_depth=columns,
-                right_column=1)
+                right_column=1, long=self.axes == a.ndim == b.ndim)
 
     def backward(self, d_out, d_a, d_b):
         rows, depth, columns = self._sizes()
@@ -333,7 +351,7 @@ class TensorDot(Op):
         return np.tensordot(a, b, self.axes)
 
     cases = [case(a=(2, 3, 4), b=(3, 4, 5)), case(a=(2, 3), b=(4,), axes=0), case(a=(6,), b=(6, 2, 3), axes=1),
-             case(a=(2, 3), b=(2, 3), axes=2)]
+             case(a=(2, 3), b=(2, 3), axes=2), case(a=(4099,), b=(4099,), axes=1)]
     bench = [case(a=(64, 32, 64), b=(32, 64, 128))]
 
 
