@@ -64,6 +64,13 @@ class Symbol:
     def __bool__(self):
         raise SymbolicError("a symbolic tensor has no value; conditions need an actual tensor")
 
+    __float__ = __int__ = __bool__
+
+    def __getattr__(self, name):
+        if hasattr(Tensor, name):
+            raise SymbolicError(f"a symbolic tensor has no {name}; it has only a shape and a dtype")
+        raise AttributeError(f"a symbolic tensor has no {name}")
+
     def __array__(self, *_, **__):
         raise SymbolicError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
 
