@@ -235,6 +235,7 @@ class Linear(Op):
              case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
+    wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
     bench = [case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu")]
 
@@ -310,6 +311,7 @@ class MatMul(Op):
              case(a=(2, 1, 3, 4), b=(3, 4, 2)), case(a=(2, 1, 2, 3, 4), b=(2, 1, 4, 2)), case(a=(0, 3), b=(3, 2)),
              case(a=(2, 0), b=(0, 3)), case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True),
              case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2))]
+    wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
     bench = [case(a=(512, 512), b=(512, 512)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
 
 
@@ -352,6 +354,7 @@ class TensorDot(Op):
 
     cases = [case(a=(2, 3, 4), b=(3, 4, 5)), case(a=(2, 3), b=(4,), axes=0), case(a=(6,), b=(6, 2, 3), axes=1),
              case(a=(2, 3), b=(2, 3), axes=2), case(a=(4099,), b=(4099,), axes=1)]
+    wrong = [case(a=(2, 3), b=(3, 2), axes=2), case(a=(2,), b=(2,), axes=2)]
     bench = [case(a=(64, 32, 64), b=(32, 64, 128))]
 
 
