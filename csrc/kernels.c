@@ -3,6 +3,8 @@
 
 #include "kernels/linear.c"
 #include "kernels/elementwise.c"
+#include "kernels/math.c"
+#include "kernels/activation.c"
 #include "kernels/reduction.c"
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
@@ -36,9 +38,50 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
     ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
     ENTRY(divide),
-    ENTRY(divide_d_x2),
-    ENTRY(relu),
-    ENTRY(relu_grad),
+    ENTRY(floor_divide), ENTRY(floor_divide_int32), ENTRY(floor_divide_int64),
+    ENTRY(mod), ENTRY(mod_int32), ENTRY(mod_int64),
+    ENTRY(power), ENTRY(power_int32), ENTRY(power_int64),
+    ENTRY(maximum), ENTRY(maximum_int32), ENTRY(maximum_int64),
+    ENTRY(minimum), ENTRY(minimum_int32), ENTRY(minimum_int64),
+    ENTRY(equal), ENTRY(equal_int32), ENTRY(equal_int64),
+    ENTRY(not_equal), ENTRY(not_equal_int32), ENTRY(not_equal_int64),
+    ENTRY(greater), ENTRY(greater_int32), ENTRY(greater_int64),
+    ENTRY(greater_equal), ENTRY(greater_equal_int32), ENTRY(greater_equal_int64),
+    ENTRY(logical_and), ENTRY(logical_or), ENTRY(logical_xor),
+    ENTRY(divide_d_x2), ENTRY(mod_d_x2), ENTRY(power_d_x1), ENTRY(power_d_x2), ENTRY(maximum_grad),
+    ENTRY(where), ENTRY(where_int32), ENTRY(where_int64),
+    ENTRY(cast),
+
+    /* math */
+    ENTRY(negative), ENTRY(abs), ENTRY(abs_grad), ENTRY(sign), ENTRY(square), ENTRY(square_grad),
+    ENTRY(sqrt), ENTRY(sqrt_grad), ENTRY(rsqrt), ENTRY(rsqrt_grad), ENTRY(reciprocal), ENTRY(reciprocal_grad),
+    ENTRY(floor), ENTRY(ceil), ENTRY(round), ENTRY(isfinite), ENTRY(isinf), ENTRY(isnan),
+    ENTRY(exp), ENTRY(exp_grad),
+    ENTRY(expm1), ENTRY(expm1_grad),
+    ENTRY(log), ENTRY(log_grad),
+    ENTRY(log1p), ENTRY(log1p_grad),
+    ENTRY(sin), ENTRY(sin_grad),
+    ENTRY(cos), ENTRY(cos_grad),
+    ENTRY(erf), ENTRY(erf_grad),
+    ENTRY(clip), ENTRY(clip_grad),
+
+    /* activation */
+    ENTRY(relu), ENTRY(relu_grad),
+    ENTRY(relu6), ENTRY(relu6_grad),
+    ENTRY(leaky_relu), ENTRY(leaky_relu_grad),
+    ENTRY(elu), ENTRY(elu_grad),
+    ENTRY(selu), ENTRY(selu_grad),
+    ENTRY(sigmoid), ENTRY(sigmoid_grad),
+    ENTRY(tanh), ENTRY(tanh_grad),
+    ENTRY(softplus), ENTRY(softplus_grad),
+    ENTRY(log_sigmoid), ENTRY(log_sigmoid_grad),
+    ENTRY(softsign), ENTRY(softsign_grad),
+    ENTRY(silu), ENTRY(silu_grad),
+    ENTRY(hard_sigmoid), ENTRY(hard_sigmoid_grad),
+    ENTRY(hard_silu), ENTRY(hard_silu_grad),
+    ENTRY(mish), ENTRY(mish_grad),
+    ENTRY(gelu), ENTRY(gelu_grad),
+    ENTRY(gelu_approximate), ENTRY(gelu_approximate_grad),
 
     /* reduction */
     ENTRY(sum),
@@ -97,6 +140,16 @@ const fd_kernel *const FD_TABLE[] = {
     /* normalization */
     ENTRY(softmax),
     ENTRY(softmax_grad),
+    ENTRY(batch_statistics),
+    ENTRY(batch_statistics_total),
+    ENTRY(batch_normalize),
+    ENTRY(batch_normalize_sums),
+    ENTRY(sum_norm_pieces),
+    ENTRY(batch_normalize_d_x),
+    ENTRY(standardize_grad),
+    ENTRY(moving_average),
+    ENTRY(layer_normalize),
+    ENTRY(layer_normalize_grad),
 
     /* loss */
     ENTRY(check_labels),
@@ -119,6 +172,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(add_to_confusion),
 
     /* random */
+    ENTRY(next_key),
+    ENTRY(random_uniform),
+    ENTRY(random_integers),
+    ENTRY(random_normal),
+    ENTRY(dropout),
 
     /* optimizer */
     ENTRY(advance_iterations),

@@ -84,6 +84,38 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* Bytes as integers 0 to 255 and back; n as above. */
+#if defined(__AVX512F__)
+SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n) { _mm512_mask_cvtepi32_storeu_epi8(p, vmask(n), (__m512i)x); }
+#else
+SIMD vi vbytes_load(const uint8_t *p, int64_t n)
+{
+    uint8_t b[VL] = {0};
+    if (n >= VL) memcpy(b, p, VL);
+    else for (int64_t i = 0; i < n; i++) b[i] = p[i];
+#if defined(__AVX2__)
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)b));
+#else
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = b[i];
+    return x;
+#endif
+}
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n)
+{
+    uint8_t b[VL];
+#if defined(__AVX2__)
+    const __m128i low = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+    _mm_storel_epi64((__m128i *)b, _mm_packus_epi16(low, low));
+#else
+    for (int i = 0; i < VL; i++) b[i] = (uint8_t)x[i];
+#endif
+    if (n >= VL) memcpy(p, b, VL);
+    else for (int64_t i = 0; i < n; i++) p[i] = b[i];
+}
+#endif
+
 /* ---- set, fma, choice ---- */
 
 #if defined(__AVX512F__)
@@ -123,6 +155,26 @@ SIMD vf vround(vf x) { for (int i = 0; i < VL; i++) x[i] = rintf(x[i]); return x
 SIMD vf vfloor(vf x) { for (int i = 0; i < VL; i++) x[i] = floorf(x[i]); return x; }
 #endif
 
+/* The lesser and the greater, in one instruction: b where they are equal or either is NaN. */
+#if defined(__AVX512F__)
+SIMD vf vlesser(vf a, vf b) { return _mm512_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm512_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+#elif defined(__AVX2__)
+SIMD vf vlesser(vf a, vf b) { return _mm256_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm256_max_ps(a, b); }
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+#else
+SIMD vf vpick_less(vf a, vf b, vf x, vf y) { vi m = a < b; return (vf)((m & (vi)x) | (~m & (vi)y)); }   /* a < b ? x : y */
+#if defined(__SSE__)
+SIMD vf vlesser(vf a, vf b) { return _mm_min_ps(a, b); }
+SIMD vf vgreater(vf a, vf b) { return _mm_max_ps(a, b); }
+#else
+SIMD vf vlesser(vf a, vf b) { return vpick_less(a, b, a, b); }
+SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
+#endif
+#endif
+
 /* fma of single numbers, the same as vfma of one lane */
 SIMD float fma1(float a, float b, float c)
 {
@@ -155,8 +207,8 @@ SIMD uint32_t vbits(vi mask)
 
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
-SIMD vf vmax(vf a, vf b) { return vpick((a >= b) | (a != a), a, b); }
-SIMD vf vmin(vf a, vf b) { return vpick((a <= b) | (a != a), a, b); }
+SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
+SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }
 SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
@@ -172,6 +224,33 @@ SIMD vf vload_or(const float *p, int64_t n, float rest)
 {
     if (n >= VL) return vload(p);
     return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
+
+/* x m as 64 bits, in halves; for random numbers */
+SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
+{
+#if defined(__AVX512F__)
+    const __m512i even = _mm512_mul_epu32((__m512i)x, _mm512_set1_epi32((int)m));
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), _mm512_set1_epi32((int)m));
+    *high = (vu)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *low = (vu)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#elif defined(__AVX2__)
+    const __m256i even = _mm256_mul_epu32((__m256i)x, _mm256_set1_epi32((int)m));
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), _mm256_set1_epi32((int)m));
+    *high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#elif defined(__SSE4_1__)
+    const __m128i even = _mm_mul_epu32((__m128i)x, _mm_set1_epi32((int)m));
+    const __m128i odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)x, 32), _mm_set1_epi32((int)m));
+    *high = (vu)_mm_blend_epi16(_mm_srli_epi64(even, 32), odd, 0xcc);
+    *low = (vu)_mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
+#else
+    for (int i = 0; i < VL; i++) {
+        const uint64_t p = (uint64_t)x[i] * m;
+        (*high)[i] = (uint32_t)(p >> 32);
+        (*low)[i] = (uint32_t)p;
+    }
+#endif
 }
 
 /* ---- sums across lanes, in one order on every instruction set ----

@@ -54,7 +54,7 @@ def trained(name, threads=1, eager=False, isa=None):
     with fastdl.isa(isa):
         _core.set_grain(0)                                  # every call on every thread, however small
         fastdl.config.set_num_threads(threads)
-        fastdl.set_seed(5)
+        fastdl.random.set_random_seed(5)
         model, x, y = PROGRAMS[name]()
         if eager:
             model.compile(**model.compiled, run_eagerly=True)

@@ -40,7 +40,7 @@ def run(name, folder, *options):
 
 def written(folder, text, name):
     """The picture and the model, which the example names."""
-    picture, model = folder / "out" / f"{name}.png", folder / "out" / f"{name}.keras"
+    picture, model = folder / "out" / f"{name}.png", folder / "out" / f"{name}.safetensors"
     assert str(picture) in text and str(model) in text
     assert picture.read_bytes()[:4] == b"\x89PNG" and picture.stat().st_size > 10_000
     return fastdl.saving.load_model(model)
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_file(folder):
     files = []
     for name in "a", "b":
         run("regression", folder / name, "--epochs", "2", "--verbose", "0")
-        files.append(fastdl.saving.load_model(folder / name / "out" / "regression.keras").get_weights())
+        files.append(fastdl.saving.load_model(folder / name / "out" / "regression.safetensors").get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(*files))
 
 

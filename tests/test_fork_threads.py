@@ -29,7 +29,7 @@ TRAIN = """
     fastdl.config.set_num_threads(2)
 
     def train():
-        fastdl.set_seed(1)
+        fastdl.random.set_random_seed(1)
         model = fastdl.Sequential([layers.Dense(40, activation="relu", input_shape=(10,)), layers.Dense(1)])
         model.compile(optimizer="adam", loss="mse")
         x = np.random.default_rng(0).standard_normal((96, 10)).astype("float32")

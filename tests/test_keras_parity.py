@@ -86,7 +86,7 @@ def public():
             yield pytest.param(name, found, id=name)
 
 
-@pytest.mark.parametrize("name, function", public())
+@pytest.mark.parametrize("name, function", list(public()))
 def test_arguments_and_defaults(name, function):
     expected = {argument: default for argument, *default in SIGNATURES[name]}
     got = {argument: default for argument, *default in maker.arguments(function)}

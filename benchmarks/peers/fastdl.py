@@ -81,16 +81,12 @@ def operation(w):
     if name == "gemm":
         return ops.matmul, (rnd(w["M"], w["K"]), rnd(w["K"], w["N"])), False
     if name in ("conv", "convbwd"):
-        x = rnd(w["n"], w["h"], w["h"], w["c"])
-        padding = [(w["p"], w["p"])] * 2
-        if w["g"] == w["c"]:
-            filters = rnd(w["r"], w["r"], w["c"], 1)
-            return lambda x, k: ops.depthwise_conv(x, k, strides=w["s"], padding=padding), (x, filters), name == "convbwd"
-        filters = rnd(w["r"], w["r"], w["c"] // w["g"], w["k"])
-        return lambda x, k: ops.conv(x, k, strides=w["s"], padding=padding), (x, filters), name == "convbwd"
+        inputs = rnd(w["n"], w["h"], w["h"], w["c"]), rnd(w["r"], w["r"], w["c"] // w["g"], w["k"])
+        sides = ((w["p"], w["p"]),) * 2
+        return lambda x, k: ops.conv2d(x, k, strides=w["s"], padding=sides, groups=w["g"]), inputs, name == "convbwd"
     if name.startswith(("maxpool", "avgpool")):
-        pool = ops.max_pool if name.startswith("max") else ops.average_pool
-        return lambda x: pool(x, (w["r"],) * 2, (w["s"],) * 2), (rnd(*w["shape"]),), name.endswith("_fb")
+        pool = ops.max_pool2d if name.startswith("max") else ops.average_pool2d
+        return lambda x: pool(x, pool_size=(w["r"],) * 2, strides=(w["s"],) * 2), (rnd(*w["shape"]),), name.endswith("_fb")
     if name in ("softmax", "gelu", "tanh", "sigmoid", "exp"):
         return getattr(ops, name), (rnd(*w["shape"]),), False
     if name.startswith(("layernorm", "batchnorm")):
@@ -103,5 +99,5 @@ def operation(w):
         return layer, (rnd(w["B"], w["T"], w["I"]),), name.endswith("_fb")
     if name in ("gather", "scatter"):
         index = fastdl.tensor(np.random.default_rng(0).integers(0, w["V"], w["n"]).astype("int32"))
-        return lambda table: ops.take(table, index, axis=0), (rnd(w["V"], w["D"]),), name == "scatter"
+        return lambda table: ops.embedding(table, index), (rnd(w["V"], w["D"]),), name == "scatter"
     raise NotImplementedError(name)

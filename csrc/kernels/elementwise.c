@@ -83,10 +83,60 @@ INLINE place next_row(place s, int64_t middle) { return s.m + 1 < middle ? (plac
 ARITHMETIC(add, u + v)
 ARITHMETIC(subtract, u - v)
 ARITHMETIC(multiply, u * v)
+ARITHMETIC(maximum, u >= v || u != u ? u : v)
+ARITHMETIC(minimum, u <= v || u != u ? u : v)
 BINARY(divide, float, float, 2, u / v)
 
-/* d_x2 of x1 / x2.  One item: one number of the result. */
-#define BINARY_GRADIENT(name, cost, expression)                                                                        \
+/* The remainder with the sign of the divisor, and the floor of the quotient, which is whole but for rounding; as in NumPy. */
+INLINE float mod_float(float u, float v)
+{
+    const float r = fmodf(u, v);
+    return r == 0 ? copysignf(0, v) : (r < 0) != (v < 0) ? r + v : r;
+}
+INLINE float floor_divide_float(float u, float v)
+{
+    if (v == 0) return u / v;
+    const float r = fmodf(u, v), q = (u - r) / v - (r != 0 && (r < 0) != (v < 0)), whole = floorf(q);
+    return q == 0 ? copysignf(0, u / v) : q - whole > 0.5f ? whole + 1 : whole;
+}
+INLINE int64_t mod_int(int64_t u, int64_t v) { return v == 0 || v == -1 ? 0 : (u % v + v) % v; }
+INLINE int64_t floor_divide_int(int64_t u, int64_t v)
+{
+    return v == 0 ? 0 : v == -1 ? (int64_t)(0 - (uint64_t)u) : (u - mod_int(u, v)) / v;
+}
+INLINE int64_t power_int(int64_t u, int64_t v)
+{
+    uint64_t y = 1, square = (uint64_t)u;
+    if (v < 0) return u == 1 ? 1 : u == -1 ? (v & 1 ? -1 : 1) : 0;
+    for (; v; v >>= 1, square *= square) if (v & 1) y *= square;
+    return (int64_t)y;
+}
+
+BINARY(mod, float, float, 15, mod_float(u, v))
+BINARY(mod_int32, int32_t, int32_t, 10, (int32_t)mod_int(u, v))
+BINARY(mod_int64, int64_t, int64_t, 10, mod_int(u, v))
+BINARY(floor_divide, float, float, 20, floor_divide_float(u, v))
+BINARY(floor_divide_int32, int32_t, int32_t, 10, (int32_t)floor_divide_int(u, v))
+BINARY(floor_divide_int64, int64_t, int64_t, 10, floor_divide_int(u, v))
+BINARY(power, float, float, 25, powf(u, v))
+BINARY(power_int32, int32_t, int32_t, 10, (int32_t)power_int(u, v))
+BINARY(power_int64, int64_t, int64_t, 10, power_int(u, v))
+
+#define COMPARISON(name, expression)                                                                                   \
+    BINARY(name, uint8_t, float, 1.5, expression)                                                                      \
+    BINARY(name##_int32, uint8_t, int32_t, 1.5, expression)                                                            \
+    BINARY(name##_int64, uint8_t, int64_t, 3, expression)
+
+COMPARISON(equal, u == v)
+COMPARISON(not_equal, u != v)
+COMPARISON(greater, u > v)
+COMPARISON(greater_equal, u >= v)
+BINARY(logical_and, uint8_t, uint8_t, 1, (u != 0) & (v != 0))
+BINARY(logical_or, uint8_t, uint8_t, 1, (u != 0) | (v != 0))
+BINARY(logical_xor, uint8_t, uint8_t, 1, (u != 0) ^ (v != 0))
+
+/* Gradients of the operands: d_x = expression of d, u and v, numbers of d_y, x1 and x2.  One item: one number. */
+#define BINARY_GRAD(name, cost, expression)                                                                            \
     EXPANDED_KERNEL(name, NUMBERS_OF_RESULT, cost, float *d_x; const float *d_y; TWO_OPERANDS(float))                  \
     {                                                                                                                  \
         float *restrict d_x = a->d_x;                                                                                  \
@@ -94,24 +144,57 @@ BINARY(divide, float, float, 2, u / v)
         STRETCHES(float, const float d = d_y[i + k]; d_x[i + k] = expression)                                          \
     }
 
-BINARY_GRADIENT(divide_d_x2, 3, -d * (u / v) / v)
+BINARY_GRAD(divide_d_x2, 3, -d * (u / v) / v)
+BINARY_GRAD(power_d_x1, 30, v == 0 ? 0 : d * v * powf(u, v - 1))
+BINARY_GRAD(power_d_x2, 40, u == 0 && v >= 0 ? 0 : d * powf(u, v) * logf(u))
+BINARY_GRAD(maximum_grad, 2, u > v ? d : u == v ? 0.5f * d : 0)      /* of x1; of x2 with the operands exchanged */
+BINARY_GRAD(mod_d_x2, 20, -d * floor_divide_float(u, v))
 
-/* y = max(x, 0).  One item: one number. */
-KERNEL(relu, a->size, 1,
-    float *y;             /* (size) */
-    const float *x;       /* (size) */
-    int64_t size;)
-{
-    for (int64_t i = begin; i < end; i += VL) vstore_n(a->y + i, vrelu(vload_n(a->x + i, end - i)), end - i);
-}
+/* ---- choice ---- */
 
-/* d_x = d_y where y > 0, else 0.  One item: one number. */
-KERNEL(relu_grad, a->size, 1.5,
-    float *d_x;           /* (size) */
-    const float *d_y;     /* (size) */
-    const float *y;       /* (size) */
-    int64_t size;)
+/* y = x1 where the condition is not 0, else x2; broadcast like two operands.  One item: one number. */
+#define WHERE(name, T)                                                                                                 \
+    EXPANDED_KERNEL(name, NUMBERS_OF_RESULT, 2,                                                                        \
+        T *y; const uint8_t *condition; TWO_OPERANDS(T) int64_t x3_outer; int64_t x3_middle; int64_t x3_inner;)        \
+    {                                                                                                                  \
+        const int64_t step = a->x3_inner;                                                                              \
+        T *restrict y = a->y;                                                                                          \
+        STRETCHES(T, const uint8_t *restrict c = a->condition + s.o * a->x3_outer + s.m * a->x3_middle + s.j * step;   \
+                  y[i + k] = c[k * step] ? u : v)                                                                      \
+    }
+WHERE(where, float)
+WHERE(where_int32, int32_t)
+WHERE(where_int64, int64_t)
+
+/* ---- dtypes ---- */
+
+/* y = x as another dtype; the codes are those of fastdl/ops/elementwise.py.  One item: one number. */
+#define CAST_FROM(T)                                                                                                   \
+    {                                                                                                                  \
+        const T *x = a->x;                                                                                             \
+        switch (a->to) {                                                                                               \
+        case 0: { float *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = (float)x[i]; break; }                  \
+        case 1: { double *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = (double)x[i]; break; }                \
+        case 2: { int32_t *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = (int32_t)x[i]; break; }              \
+        case 3: { int64_t *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = (int64_t)x[i]; break; }              \
+        case 4: { uint8_t *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = (uint8_t)(int32_t)x[i]; break; }     \
+        default: { uint8_t *y = a->y; for (int64_t i = begin; i < end; i++) y[i] = x[i] != 0; }                        \
+        }                                                                                                              \
+        break;                                                                                                         \
+    }
+
+KERNEL(cast, a->size, 2,
+    void *y;              /* (size) */
+    const void *x;        /* (size) */
+    int64_t size;
+    int64_t to;
+    int64_t of;)
 {
-    for (int64_t i = begin; i < end; i += VL)
-        vstore_n(a->d_x + i, vpick(vload_n(a->y + i, end - i) > vset(0), vload_n(a->d_y + i, end - i), vset(0)), end - i);
+    switch (a->of) {
+    case 0: CAST_FROM(float)
+    case 1: CAST_FROM(double)
+    case 2: CAST_FROM(int32_t)
+    case 3: CAST_FROM(int64_t)
+    default: CAST_FROM(uint8_t)
+    }
 }

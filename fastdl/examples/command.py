@@ -17,7 +17,7 @@ def options(about, *, epochs, batch_size=32):
     parser.add_argument("--samples", type=int, default=None, help="use only so many training samples")
     parser.add_argument("--verbose", type=int, choices=(0, 1, 2), default=1, help="0: silent, 1: progress bar, 2: a line per epoch")
     chosen = parser.parse_args()
-    fastdl.set_seed(chosen.seed)
+    fastdl.random.set_random_seed(chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
     return chosen
 

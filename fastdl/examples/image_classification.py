@@ -61,7 +61,7 @@ def main():
     history, speed = train(model, x_train, y_train, chosen, validation_data=(x_test, y_test))
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"\nTest accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}; {speed:,.0f} samples per second in training")
-    drawn, saved = chosen.output / "image_classification.png", chosen.output / "image_classification.keras"
+    drawn, saved = chosen.output / "image_classification.png", chosen.output / "image_classification.safetensors"
     picture(drawn, name, history, accuracy, x_test, y_test, np.asarray(model.predict(x_test, verbose=0)))
     model.save(saved)
     print(f"Picture  {drawn}\nModel    {saved}")

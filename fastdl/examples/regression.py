@@ -50,7 +50,7 @@ def main():
     error, baseline = (float(np.sqrt(np.mean((y_test - p) ** 2))) for p in (predicted, centre))
     print(f"\nTest error (root of the mean square) {error:.1f}; always answering with the mean: {baseline:.1f}; "
           f"{speed:,.0f} samples per second in training")
-    drawn, saved = chosen.output / "regression.png", chosen.output / "regression.keras"
+    drawn, saved = chosen.output / "regression.png", chosen.output / "regression.safetensors"
     picture(drawn, history, y_test, predicted, error)
     model.save(saved)
     print(f"Picture  {drawn}\nModel    {saved}")

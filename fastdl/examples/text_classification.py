@@ -52,7 +52,7 @@ def main():
     print(f"\nTest accuracy {100 * accuracy:.2f} %, test loss {loss:.4f}; {speed:,.0f} samples per second in training\n")
     for text, p in zip(test_texts[:5], probabilities):
         print(f"  {ag_news.class_names[p.argmax()]:9} {100 * p.max():3.0f} %  {text[:90]}")
-    drawn, saved, words = (chosen.output / f"text_classification{end}" for end in (".png", ".keras", ".words.json"))
+    drawn, saved, words = (chosen.output / f"text_classification{end}" for end in (".png", ".safetensors", ".words.json"))
     picture(drawn, history, y_test, probabilities.argmax(1))
     model.save(saved)
     vocabulary.save(words)

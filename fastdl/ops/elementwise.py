@@ -1,15 +1,20 @@
-"""Element by element: arithmetic with broadcasting, and the usual functions."""
+"""Element by element: arithmetic and comparison with broadcasting, choice, casts."""
 
 import functools
 
 import numpy as np
 
+from .. import _core
 from ..errors import shape_error
-from ..op import Op, case, kernels, twin
+from ..op import Op, case, integers, kernels, twin
+from .math import DTYPE_CODES, Abs, Clip, Negative, Reciprocal, Rsqrt, Sign, Sqrt, Square, cast_array
 from .reduction import grouped, sum_over
 from .shape import broadcast_strides, expand
 
-__all__ = ["add", "subtract", "multiply", "divide", "relu"]
+__all__ = ["add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "mod", "power", "maximum", "minimum", "equal",
+           "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or", "logical_xor", "logical_not",
+           "where", "cast", "negative", "abs", "absolute", "sign", "square", "clip"]
+AXES = "outer", "middle", "inner"
 
 
 @twin
@@ -35,6 +40,7 @@ class Layout:
     shape     of the result
     sizes     it and its operands' strides, as the kernels want them; None: too mixed for three axes, operands must be expanded
     reduced   for each operand the groups of axes over which its gradient is summed; None: it has the result's shape
+    same      the operands that have the result's shape
     """
 
     def __init__(self, shapes):
@@ -42,6 +48,7 @@ class Layout:
         padded = [(1,) * (len(self.shape) - len(s)) + s for s in shapes]
         self.reduced = [None if s == self.shape else
                         grouped(self.shape, [i for i, (m, n) in enumerate(zip(s, self.shape)) if m != n]) for s in padded]
+        self.same = tuple(k for k, groups in enumerate(self.reduced) if groups is None)
         axes = []                                    # (size, which operands have it)
         for i, n in enumerate(self.shape):
             have = tuple(s[i] == n for s in padded)
@@ -81,14 +88,33 @@ def twin_of_two(name, function):
     twin(run)
 
 
-for _type in "", "_int32", "_int64":
-    twin_of_two("add" + _type, np.add)
-    twin_of_two("subtract" + _type, np.subtract)
-    twin_of_two("multiply" + _type, np.multiply)
-twin_of_two("divide", np.true_divide)
-twin_of_two("divide_d_x2", lambda d, u, v: -d * (u / v) / v)
+def _power(u, v):
+    if u.dtype.kind == "f":
+        return np.power(u, v)
+    return np.where(v < 0, np.where(u == 1, 1, np.where(u == -1, np.where(v % 2, -1, 1), 0)), np.power(u, np.maximum(v, 0)))
 
-FLOATS, INT32, INT64 = (np.dtype("float32"), np.dtype("float64")), np.dtype("int32"), np.dtype("int64")
+
+def _where_greater(d, u, v):
+    return d * ((u > v) + 0.5 * (u == v))
+
+
+for _name, _function in {
+        "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum,
+        "floor_divide": np.floor_divide, "mod": np.mod, "power": _power, "equal": np.equal, "not_equal": np.not_equal,
+        "greater": np.greater, "greater_equal": np.greater_equal}.items():
+    for _type in "", "_int32", "_int64":
+        twin_of_two(_name + _type, _function)
+for _name, _function in {
+        "divide": np.true_divide, "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_xor": np.logical_xor,
+        "divide_d_x2": lambda d, u, v: -d * (u / v) / v,
+        "mod_d_x2": lambda d, u, v: -d * np.floor_divide(u, v),
+        "power_d_x1": lambda d, u, v: np.where(v == 0, 0, d * v * u ** (v - 1)),
+        "power_d_x2": lambda d, u, v: np.where((u == 0) & (v >= 0), 0, d * u ** v * np.log(u)),
+        "maximum_grad": _where_greater}.items():
+    twin_of_two(_name, _function)
+
+
+FLOATS, INT32, INT64, BOOL = (np.dtype("float32"), np.dtype("float64")), np.dtype("int32"), np.dtype("int64"), np.dtype("bool")
 
 
 class Binary(Op, abstract=True):
@@ -100,7 +126,7 @@ class Binary(Op, abstract=True):
 
     def __init_subclass__(cls, **kw):
         super().__init_subclass__(**kw)
-        own = getattr(kernels, cls.name)
+        own = getattr(kernels, cls.name, None)
         cls.kernel_of = {**dict.fromkeys(FLOATS, own), INT32: getattr(kernels, cls.name + "_int32", None),
                          INT64: getattr(kernels, cls.name + "_int64", None)}
 
@@ -112,21 +138,25 @@ class Binary(Op, abstract=True):
         return self.layout.shape
 
     def result_dtype(self, x1, x2):
-        return self.result or self.operand_dtype(x1, x2)
-
-    def operand_dtype(self, x1, x2):
-        """What both operands are cast to."""
         a, b = x1.dtype, x2.dtype
-        found = a if a == b or b.kind != "f" and a.kind == "f" else b if b.kind == "f" and a.kind != "f" else np.promote_types(a, b)
-        return found if self.kernel_of.get(found) else FLOATS[0] if found in (INT32, INT64) else INT32
+        if a is not b:
+            a = a if a.kind == "f" != b.kind else b if b.kind == "f" != a.kind else np.promote_types(a, b)
+        self.kernel = self.kernel_of.get(a)
+        if self.kernel is None:                      # bool and uint8 count as int32; some ops know floats only
+            a = FLOATS[0] if a in (INT32, INT64) else INT32 if self.kernel_of[INT32] else FLOATS[0]
+            self.kernel = self.kernel_of[a]
+        self.operand_dtype = a
+        return self.result or a
 
     def forward(self, y, x1, x2):
-        if x1.dtype != x2.dtype or not self.kernel_of.get(x1.dtype):
-            x1, x2 = (self.cast(x, self.operand_dtype(x1, x2)) for x in (x1, x2))
-        if self.layout.sizes is None:
+        layout_, dtype = self.layout, self.operand_dtype
+        if x1.dtype is not dtype or x2.dtype is not dtype:
+            x1, x2 = cast_array(self, x1, dtype), cast_array(self, x2, dtype)
+        if layout_.sizes is None:
             x1, x2 = self.expanded(x1), self.expanded(x2)
+            layout_ = layout(x1.shape, x2.shape)
         self.x1, self.x2 = x1, x2
-        self.kernel_of[x1.dtype](y, x1, x2, **layout(x1.shape, x2.shape).sizes)
+        self.kernel(y, x1, x2, **layout_.sizes)
 
     def expanded(self, x):
         """x at the result's full shape."""
@@ -142,7 +172,11 @@ class Binary(Op, abstract=True):
             return
         groups = self.layout.reduced[i]
         full = d_x if groups is None else self.empty(self.layout.shape)
-        kernel(full, *arrays, **layout(arrays[-2].shape, arrays[-1].shape).sizes)
+        layout_ = layout(arrays[-2].shape, arrays[-1].shape)
+        if layout_.sizes is None:
+            arrays = [self.expanded(x) for x in arrays]
+            layout_ = layout(self.layout.shape, self.layout.shape)
+        kernel(full, *arrays, **layout_.sizes)
         if groups is not None:
             sum_over(self, d_x, full, groups)
 
@@ -152,8 +186,7 @@ class Add(Binary):
 
     def forward(self, y, x1, x2):
         super().forward(y, x1, x2)
-        reduced = self.layout.reduced
-        self.same = (0, 1) if reduced == [None, None] else (0,) if reduced[0] is None else (1,) if reduced[1] is None else ()
+        self.same = self.layout.same
 
     def backward(self, d_y, d_x1, d_x2):
         for d_x, groups in zip((d_x1, d_x2), self.layout.reduced):
@@ -171,7 +204,7 @@ class Subtract(Binary):
 
     def forward(self, y, x1, x2):
         super().forward(y, x1, x2)
-        self.same = (0,) if self.layout.reduced[0] is None else ()
+        self.same = self.layout.same[:1] if 0 in self.layout.same else ()
 
     def backward(self, d_y, d_x1, d_x2):
         if d_x1 is not None:
@@ -202,38 +235,259 @@ class Divide(Binary):
     cases = Add.cases
 
 
-add, subtract, multiply, divide = Add.apply, Subtract.apply, Multiply.apply, Divide.apply
+class FloorDivide(Binary):
+    """The greatest whole number not above x1 / x2; 0 for an integer divided by 0. No gradient."""
+
+    differentiable = False
+    cases = [case(x1=(3, 5), x2=(5,)), case(x1=integers((7,), 50), x2=integers((7,), 9))]
+
+
+class Mod(Binary):
+    """x1 - x2 * floor(x1 / x2): the remainder, with the sign of x2; 0 for an integer divided by 0."""
+
+    def backward(self, d_y, d_x1, d_x2):
+        if d_x1 is not None:
+            sum_over(self, d_x1, d_y, self.layout.reduced[0] or [(d_y.size, False)])
+        self.gradient(1, d_x2, kernels.mod_d_x2, d_y, self.x1, self.x2)
+
+    cases = FloorDivide.cases
+
+
+class Power(Binary):
+    """x1 to the power x2. Of integers an integer, 0 where the exponent is negative (and the base not 1 or -1)."""
+
+    def backward(self, d_y, d_x1, d_x2):
+        self.gradient(0, d_x1, kernels.power_d_x1, d_y, self.x1, self.x2)
+        self.gradient(1, d_x2, kernels.power_d_x2, d_y, self.x1, self.x2)
+
+    cases = [case(x1=np.float32([[0.5], [2], [3.7]]), x2=(3, 17)), case(x1=np.float32([0.3, 1.7]), x2=np.float32(2.5)),
+             case(x1=integers((5, 1), 9), x2=integers((7,), 4)), case(x1=integers((5,), 9, "int64") - 4, x2=integers((5,), 7, "int64") - 2)]
+
+
+class Maximum(Binary):
+    """The larger of x1 and x2, NaN where either is; of equal ones each takes half the gradient."""
+
+    def backward(self, d_y, d_x1, d_x2):
+        self.gradient(0, d_x1, kernels.maximum_grad, d_y, self.x1, self.x2)
+        self.gradient(1, d_x2, kernels.maximum_grad, d_y, self.x2, self.x1)
+
+    cases = Add.cases
+
+
+class Minimum(Binary):
+    """The smaller of x1 and x2, NaN where either is; of equal ones each takes half the gradient."""
+
+    def backward(self, d_y, d_x1, d_x2):
+        self.gradient(0, d_x1, kernels.maximum_grad, d_y, self.x2, self.x1)
+        self.gradient(1, d_x2, kernels.maximum_grad, d_y, self.x1, self.x2)
+
+    cases = Add.cases
+
+
+class Comparison(Binary, abstract=True):
+    """Base of the comparisons of two operands, broadcast as in NumPy; they return bool."""
+
+    result, differentiable = "bool", False
+    cases = [case(x1=(3, 5), x2=(5,)), case(x1=integers((7,), 3), x2=integers((2, 7), 3)), case(x1=integers((7,), 3, "int64"), x2=integers((), 3, "int64"))]
+
+
+class Equal(Comparison):
+    """Whether x1 == x2."""
+
+
+class NotEqual(Comparison):
+    """Whether x1 != x2."""
+
+
+class Greater(Comparison):
+    """Whether x1 > x2."""
+
+
+class GreaterEqual(Comparison):
+    """Whether x1 >= x2."""
+
+
+class Logical(Binary, abstract=True):
+    """Base of the logical ops of two operands, broadcast; another dtype counts as true where it is not 0; they return bool."""
+
+    result, differentiable = "bool", False
+    cases = [case(x1=integers((3, 5), 2, "bool"), x2=integers((5,), 3)), case(x1=(7,), x2=integers((2, 1), 2, "bool"))]
+
+    def result_dtype(self, x1, x2):
+        self.operand_dtype, self.kernel = BOOL, getattr(kernels, self.name)
+        return BOOL
+
+
+class LogicalAnd(Logical):
+    """Whether both x1 and x2 are true."""
+
+
+class LogicalOr(Logical):
+    """Whether x1 or x2 is true."""
+
+
+class LogicalXor(Logical):
+    """Whether just one of x1 and x2 is true."""
 
 
 @twin
-def relu(y, x, *, size):
-    y[...] = np.where(x < 0, 0, x)
+def where(y, condition, x1, x2, *, x3_outer, x3_middle, x3_inner, **sizes):
+    operands = [seen(x, *(sizes[axis] for axis in AXES), [strides[f"{name}_{axis}"] for axis in AXES]) for x, name, strides in (
+        (condition, "x3", dict(x3_outer=x3_outer, x3_middle=x3_middle, x3_inner=x3_inner)), (x1, "x1", sizes), (x2, "x2", sizes))]
+    y.reshape(-1)[...] = np.where(*operands).reshape(-1)
 
 
-@twin
-def relu_grad(d_x, d_y, y, *, size):
-    d_x[...] = np.where(y > 0, d_y, 0)
+for _type in "_int32", "_int64":
+    _core.twins["where" + _type] = _core.twins["where"]
 
 
-class Relu(Op):
-    """max(x, 0); NaN stays NaN.
+class Where(Binary):
+    """x1 where the condition is true, else x2; the three are broadcast.
 
-    x        any shape
-    returns  the same shape
+    condition   bool; another dtype counts as true where it is not 0
+    x1, x2      float32, int32 or int64
     """
+
+    def shape(self, condition, x1, x2):
+        try:
+            self.layout = layout(x1.shape, x2.shape, condition.shape)
+        except ValueError:
+            raise shape_error("where", "the shapes cannot be broadcast to one", condition=condition.shape, x1=x1.shape, x2=x2.shape) from None
+        return self.layout.shape
+
+    def result_dtype(self, condition, x1, x2):
+        return super().result_dtype(x1, x2)
+
+    def forward(self, y, condition, x1, x2):
+        x1, x2 = (cast_array(self, x, self.operand_dtype) for x in (x1, x2))
+        condition = cast_array(self, condition, BOOL)
+        if self.layout.sizes is None:
+            x1, x2, condition = self.expanded(x1), self.expanded(x2), self.expanded(condition)
+        self.condition, self.differentiable = condition, y.dtype.kind == "f"
+        self.kernel(y, condition, x1, x2, **layout(x1.shape, x2.shape, condition.shape).sizes)
+
+    def backward(self, d_y, d_condition, d_x1, d_x2):
+        zero = np.zeros((), d_y.dtype)
+        if d_condition is not None:
+            kernels.fill(d_condition, size=d_condition.size, value=0.0)
+        for i, d_x in enumerate((d_x1, d_x2)):
+            if d_x is not None:
+                groups = self.layout.reduced[i]
+                full = d_x if groups is None else self.empty(d_y.shape)
+                both = (d_y, zero) if i == 0 else (zero, d_y)
+                kernels.where(full, self.condition, *both, **layout(both[0].shape, both[1].shape, self.condition.shape).sizes)
+                if groups is not None:
+                    sum_over(self, d_x, full, groups)
+
+    cases = [case(condition=integers((3, 5), 2, "bool"), x1=(3, 5), x2=(3, 5)), case(condition=integers((3, 1), 2, "bool"), x1=(17,), x2=()),
+             case(condition=integers((3, 1, 5, 1), 2), x1=(2, 1, 3), x2=(3, 1, 1, 1)), case(condition=(4,), x1=integers((4,), 9), x2=integers((4,), 8)),
+             case(condition=integers((4,), 2, "bool"), x1=integers((4,), 9, "int64"), x2=integers((), 8, "int64"))]
+
+
+class Cast(Op):
+    """x with another dtype; floats become integers towards 0, and bool is whether a number is not 0."""
+
+    dtype_name: str = "float32"
 
     def shape(self, x):
         return x.shape
 
+    def result_dtype(self, x):
+        return np.dtype(self.dtype_name)
+
     def forward(self, y, x):
-        self.y = y
-        kernels.relu(y, x, size=x.size)
+        kernels.cast(y, x, size=x.size, to=DTYPE_CODES[y.dtype], of=DTYPE_CODES[x.dtype])
+        self.differentiable = y.dtype.kind == "f"
 
     def backward(self, d_y, d_x):
-        kernels.relu_grad(d_x, d_y, self.y, size=d_y.size)
+        kernels.cast(d_x, d_y, size=d_y.size, to=DTYPE_CODES[d_x.dtype], of=DTYPE_CODES[d_y.dtype])
 
-    cases = [case(x=(1,)), case(x=(3, 17)), case(x=(2, 3, 33))]
-    bench = [case(x=(1 << 22,))]
+    cases = [case(x=x, dtype_name=name) for x in (integers((35,), 300) - 100, integers((7,), 2, "bool"), integers((7,), 256, "uint8"),
+                                                  integers((7,), 9, "int64") - 4, (35,)) for name in ("int32", "int64", "bool")]
+    cases += [case(x=integers((35,), 300) - 100, dtype_name="float32"), case(x=integers((35,), 200), dtype_name="uint8")]
 
 
-relu = Relu.apply
+@twin
+def cast(y, x, *, size, to, of):
+    with np.errstate(all="ignore"):
+        y.reshape(-1)[...] = x.reshape(-1).astype(y.dtype)
+
+
+# ---- public functions ----
+
+add, subtract, multiply, divide, floor_divide, mod, maximum, minimum = (
+    op.apply for op in (Add, Subtract, Multiply, Divide, FloorDivide, Mod, Maximum, Minimum))
+equal, not_equal, greater, greater_equal, logical_and, logical_or, logical_xor = (
+    op.apply for op in (Equal, NotEqual, Greater, GreaterEqual, LogicalAnd, LogicalOr, LogicalXor))
+true_divide = divide
+
+
+def less(x1, x2):
+    """Whether x1 < x2."""
+    return Greater.apply(x2, x1)
+
+
+def less_equal(x1, x2):
+    """Whether x1 <= x2."""
+    return GreaterEqual.apply(x2, x1)
+
+
+def logical_not(x):
+    """Whether x is false, or 0."""
+    return Equal.apply(x, 0)
+
+
+def where(condition, x1, x2):
+    """x1 where the condition is true, else x2; the three are broadcast."""
+    return Where.apply(condition, x1, x2)
+
+
+def cast(x, dtype):
+    """x as dtype: float32, float64, int32, int64, uint8 or bool."""
+    if np.dtype(dtype) not in DTYPE_CODES:
+        raise TypeError(f"cast: dtype {dtype!r} is not one of {', '.join(d.name for d in DTYPE_CODES)}")
+    return Cast.apply(x, dtype_name=np.dtype(dtype).name)
+
+
+def power(x1, x2):
+    """x1 to the power x2."""
+    if type(x2) in (int, float) and is_float(x1):
+        special = {2: Square, 0.5: Sqrt, -1: Reciprocal, -0.5: Rsqrt}.get(x2)
+        if special:
+            return special.apply(x1)
+    return Power.apply(x1, x2)
+
+
+def is_float(x):
+    """Whether x is a tensor, array or number of floating point."""
+    return isinstance(x, float) or str(getattr(x, "dtype", "")).startswith("float")
+
+
+def negative(x):
+    """-x."""
+    return Negative.apply(x) if is_float(x) else Subtract.apply(0, x)
+
+
+def abs(x):
+    """|x|; the derivative at 0 is 0."""
+    return Abs.apply(x) if is_float(x) else Maximum.apply(x, Subtract.apply(0, x))
+
+
+def sign(x):
+    """-1, 0 or 1 by the sign of x; no gradient."""
+    return Sign.apply(x) if is_float(x) else Maximum.apply(Minimum.apply(x, 1), -1)
+
+
+def square(x):
+    """x * x."""
+    return Square.apply(x) if is_float(x) else Multiply.apply(x, x)
+
+
+def clip(x, x_min, x_max):
+    """x, but x_min where it is less and x_max where it is greater. The gradient flows where x_min <= x <= x_max."""
+    if is_float(x) and isinstance(x_min, (int, float)) and isinstance(x_max, (int, float)):
+        return Clip.apply(x, low=x_min, high=x_max)
+    return Minimum.apply(Maximum.apply(x, x_min), x_max)
+
+
+absolute = abs

@@ -8,19 +8,28 @@ from . import elementwise
 
 OPERANDS = (Tensor, Symbol, np.ndarray, np.generic, int, float, list, tuple)
 
-BINARY = {"add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply, "truediv": elementwise.divide}
+BINARY = {"add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply, "truediv": elementwise.divide,
+          "floordiv": elementwise.floor_divide, "mod": elementwise.mod, "pow": elementwise.power, "and": elementwise.logical_and,
+          "or": elementwise.logical_or, "xor": elementwise.logical_xor}
+COMPARISONS = {"eq": elementwise.equal, "ne": elementwise.not_equal, "gt": elementwise.greater, "ge": elementwise.greater_equal,
+               "lt": elementwise.less, "le": elementwise.less_equal}
+UNARY = {"neg": elementwise.negative, "abs": elementwise.abs, "invert": elementwise.logical_not}
 
 
-def _bind():
-    for name, op in BINARY.items():
-        def operator(self, other, op=op):
-            return op(self, other) if isinstance(other, OPERANDS) else NotImplemented
-
-        def reflected(self, other, op=op):
-            return op(other, self) if isinstance(other, OPERANDS) else NotImplemented
-        for cls in Tensor, Symbol:
-            setattr(cls, f"__{name}__", operator)
-            setattr(cls, f"__r{name}__", reflected)
+def _binary(op):
+    return lambda self, other: op(self, other) if isinstance(other, OPERANDS) else NotImplemented
 
 
-_bind()
+def _reflected(op):
+    return lambda self, other: op(other, self) if isinstance(other, OPERANDS) else NotImplemented
+
+
+for _class in Tensor, Symbol:
+    for _name, _op in BINARY.items():
+        setattr(_class, f"__{_name}__", _binary(_op))
+        setattr(_class, f"__r{_name}__", _reflected(_op))
+    for _name, _op in COMPARISONS.items():
+        if _class is Tensor or _name not in ("eq", "ne"):        # a Symbol is a node of a graph: equal is only itself
+            setattr(_class, f"__{_name}__", _binary(_op))
+    for _name, _op in UNARY.items():
+        setattr(_class, f"__{_name}__", _op)

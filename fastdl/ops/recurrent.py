@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from .linear import activate, panel_floats
+from .linear import activate, panel_floats, product
 
 __all__ = ["lstm"]
 
@@ -173,10 +173,8 @@ class LSTM(Op):
         batch, time, features = x.shape
         units = len(recurrent_kernel)
         gates = self.empty((batch, time, 4, units))
-        panels = self.empty((panel_floats(features, 4 * units),))
-        kernels.pack(panels, kernel, depth=features, columns=4 * units, row=4 * units, column=1)
-        kernels.matmul(gates, x, panels, bias, rows=batch * time, columns=4 * units, depth=features, x_row=features, x_depth=1,
-                       activation=0, accumulate=0)
+        product(self, gates, x, kernel, bias, rows=batch * time, columns=4 * units, depth=features, left_row=features, left_depth=1,
+                right_depth=4 * units, right_column=1)
         recurrent_panels = self.empty((gate_panel_floats(units),))
         kernels.pack_gates(recurrent_panels, recurrent_kernel, units=units)
         about = {"batch": batch, "time": time, "units": units, "block": block_rows(batch, units), "sequences": self.return_sequences,
@@ -203,18 +201,12 @@ class LSTM(Op):
         if d_bias is not None:
             kernels.lstm_d_bias(d_bias, shares, blocks=blocks, size=4 * units)
         if d_x is not None:
-            panels = self.empty((panel_floats(4 * units, features),))
-            kernels.pack(panels, kernel, depth=4 * units, columns=features, row=1, column=4 * units)
-            kernels.matmul(d_x, d_gates, panels, None, rows=batch * time, columns=features, depth=4 * units, x_row=4 * units, x_depth=1,
-                           activation=0, accumulate=0)
-        if d_kernel is None and d_recurrent_kernel is None:
-            return
-        panels = self.empty((panel_floats(batch * time, 4 * units),))
-        kernels.pack(panels, d_gates, depth=batch * time, columns=4 * units, row=4 * units, column=1)
+            product(self, d_x, d_gates, kernel, rows=batch * time, columns=features, depth=4 * units, left_row=4 * units, left_depth=1,
+                    right_depth=1, right_column=4 * units)
         for d, left in (d_kernel, x), (d_recurrent_kernel, previous if used is None else used):
             if d is not None:
-                kernels.matmul(d, left, panels, None, rows=len(d), columns=4 * units, depth=batch * time, x_row=1, x_depth=len(d),
-                               activation=0, accumulate=0)
+                product(self, d, left, d_gates, rows=len(d), columns=4 * units, depth=batch * time, left_row=1, left_depth=len(d),
+                        right_depth=4 * units, right_column=1)
 
     cases = [
         case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),
