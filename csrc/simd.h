@@ -226,6 +226,33 @@ SIMD vf vload_or(const float *p, int64_t n, float rest)
     return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
 }
 
+/* x m as 64 bits, in halves; for random numbers */
+SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
+{
+#if defined(__AVX512F__)
+    const __m512i even = _mm512_mul_epu32((__m512i)x, _mm512_set1_epi32((int)m));
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), _mm512_set1_epi32((int)m));
+    *high = (vu)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *low = (vu)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#elif defined(__AVX2__)
+    const __m256i even = _mm256_mul_epu32((__m256i)x, _mm256_set1_epi32((int)m));
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), _mm256_set1_epi32((int)m));
+    *high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#elif defined(__SSE4_1__)
+    const __m128i even = _mm_mul_epu32((__m128i)x, _mm_set1_epi32((int)m));
+    const __m128i odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)x, 32), _mm_set1_epi32((int)m));
+    *high = (vu)_mm_blend_epi16(_mm_srli_epi64(even, 32), odd, 0xcc);
+    *low = (vu)_mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
+#else
+    for (int i = 0; i < VL; i++) {
+        const uint64_t p = (uint64_t)x[i] * m;
+        (*high)[i] = (uint32_t)(p >> 32);
+        (*low)[i] = (uint32_t)p;
+    }
+#endif
+}
+
 /* ---- sums across lanes, in one order on every instruction set ----
 
    A sum along memory runs in 16 lanes whatever VL is: SUM16 accumulators of VL lanes, added at the end as a fixed tree. */

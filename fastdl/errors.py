@@ -13,7 +13,7 @@ class RecordingError(RuntimeError):
     """Something that a recorded step cannot do, such as reading a value."""
 
 
-class SymbolicError(TypeError):
+class SymbolicError(TypeError, AttributeError):
     """A value asked of a Symbol, which has only a shape."""
 
 

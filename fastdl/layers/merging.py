@@ -2,9 +2,13 @@
 
 import functools
 
+import numpy as np
+
 from .. import ops
 from ..errors import shape_error
+from ..op import Symbol
 from ..structure import is_shape
+from ..tensor import Tensor
 from .layer import Layer
 
 __all__ = ["Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract",
@@ -123,12 +127,17 @@ class Concatenate(Layer):
         if all(m is None for m in masks):
             return None
         if self.axis % inputs[0].ndim == 1:
-            return ops.concatenate([ops.ones(t.shape[:2], dtype="bool") if m is None else m for t, m in zip(inputs, masks)], axis=1)
+            return ops.concatenate([_all_true(t) if m is None else m for t, m in zip(inputs, masks)], axis=1)
         return None if None in masks else functools.reduce(ops.logical_or, masks)
 
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "axis": self.axis}
+
+
+def _all_true(t):
+    shape = t.shape[:2]
+    return Symbol(shape, "bool") if None in shape else Tensor(np.ones(shape, bool))
 
 
 class Dot(Layer):

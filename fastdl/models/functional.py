@@ -55,8 +55,8 @@ class Graph:
         if len(self.slots) < len(self.input_symbols):
             raise ValueError("Model: the same Input stands twice among the inputs")
         self.input_names = list(inputs) if isinstance(inputs, dict) else [_name(s) for s in self.input_symbols]
-        order, seen = self._walk()
-        self.layers = self._layers_in_order(order, seen)
+        order, discovered = self._walk()
+        self.layers = self._layers_in_order(order, discovered)
         self._check_names()
         self._number(order)
         self.output_names = list(outputs) if isinstance(outputs, dict) else self._output_names()
@@ -64,23 +64,30 @@ class Graph:
     # -- making --
 
     def _walk(self):
-        """The Mades from the inputs to the outputs, each after what it needs; and in the order of their discovery from the outputs."""
-        order, seen, done = [], {}, set()
-        stack = [s.made_by for s in reversed(self.output_symbols) if _key(s) not in self.slots]
+        """The Mades from the inputs to the outputs, each after what it needs; and, the inputs' among them, in the order of their
+        discovery from the outputs."""
+        order, discovered, opened, done = [], {}, set(), set()
         self._refuse_foreign(self.output_symbols, None)
+        stack = self._origins(self.output_symbols)
         while stack:
-            made = stack[-1]
-            if id(made) in done:
+            made, is_input = stack[-1]
+            discovered.setdefault(id(made), made)
+            if is_input or id(made) in done:
                 stack.pop()
-            elif id(made) in seen:
+            elif id(made) in opened:
                 done.add(id(made))
-                order.append(stack.pop())
+                order.append(made)
+                stack.pop()
             else:
-                seen[id(made)] = made
+                opened.add(id(made))
                 needs = _symbols(made)
                 self._refuse_foreign(needs, made)
-                stack += [s.made_by for s in reversed(needs) if _key(s) not in self.slots and id(s.made_by) not in done]
-        return order, list(seen.values())
+                stack += self._origins(needs)
+        return order, list(discovered.values())
+
+    def _origins(self, symbols):
+        """(Made, whether it makes an input) of Symbols, the last one first, as a stack wants it."""
+        return [(s.made_by, _key(s) in self.slots) for s in reversed(symbols)]
 
     def _refuse_foreign(self, symbols, made):
         for s in symbols:
@@ -101,9 +108,10 @@ class Graph:
                 key = id(s.made_by) if _key(s) not in self.slots else id(getattr(s.made_by, "operation", None))
                 found = depth if _key(s) not in self.slots else of_layer
                 found[key] = max(found.get(key, 0), own + 1)
-        inputs = [s.made_by.operation for s in self.input_symbols if s.made_by and isinstance(s.made_by.operation, InputLayer)]
-        layers = {id(m.operation): m.operation for m in discovered if isinstance(m.operation, Layer)}
-        layers = {**{id(layer): layer for layer in inputs}, **layers}
+        inputs = [s.made_by for s in self.input_symbols if s.made_by and isinstance(s.made_by.operation, InputLayer)]
+        cut = {id(s.made_by) for s in self.input_symbols} - set(map(id, inputs)) - set(map(id, order))     # an input inside another model
+        unused = [m for m in inputs if not any(m is other for other in discovered)]
+        layers = {id(m.operation): m.operation for m in [*unused, *discovered] if m and isinstance(m.operation, Layer) and id(m) not in cut}
         return sorted(layers.values(), key=lambda layer: -of_layer.get(id(layer), 0))
 
     def _check_names(self):

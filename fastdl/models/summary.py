@@ -1,6 +1,5 @@
 """The table that model.summary() prints."""
 
-import math
 import re
 
 from ..layers.layer import Layer
@@ -104,16 +103,10 @@ def _widths(rows, line_length, positions):
         edges = [int(p * line_length) if p <= 1 else int(p) for p in positions][:columns]
         return [b - a for a, b in zip([0, *edges], edges)]
     room = line_length - (columns - 1)
-    least = [max(len(word) for row in rows for word in re.split(r"[ ]", row[i]) or [""]) + 2 for i in range(columns)]
-    while sum(needed) > room:
-        widest = max(range(columns), key=lambda i: needed[i] - (math.inf if needed[i] <= min(least[i], 24) else 0))
-        if needed[widest] <= 10:
-            break
-        needed[widest] -= 1
+    while sum(needed) > room and max(needed) > 8:
+        needed[needed.index(max(needed))] -= 1
     spare = max(room - sum(needed), 0)
-    if spare:
-        needed = [w + spare // columns for w in needed]
-    return needed
+    return [w + spare // columns + (i < spare % columns) for i, w in enumerate(needed)]
 
 
 def _wrapped(row, widths):

@@ -3,7 +3,6 @@
 import json
 
 from ..layers.serialization import custom_object_scope, deserialize, serialize
-from ..layers.layer import Layer
 
 MOST_CHARACTERS, MOST_DEPTH, MOST_VALUES = 1 << 24, 64, 100_000
 
@@ -66,17 +65,18 @@ def describe(model):
     return description
 
 
-def make(description, custom_objects=None):
+def make(description):
     """The model that describe described, built where its description tells the shapes; its weights are new."""
     from .. import models  # noqa: F401: the classes of models must be known by name
-    description = dict(description) if isinstance(description, dict) else description
-    built_on = description.pop("built_on", None) if isinstance(description, dict) else None
-    with custom_object_scope(custom_objects):
-        model = deserialize(description)
-        if built_on is not None:
-            if not hasattr(model, "build_from"):
-                raise ValueError(f"the description is broken: {type(model).__name__} is no model, but has shapes to be built on")
-            model.build_from(built_on)
+    if not isinstance(description, dict):
+        raise ValueError(f"the description of a model is a dict, not {type(description).__name__}")
+    description = dict(description)
+    built_on = description.pop("built_on", None)
+    model = deserialize(description)
+    if not isinstance(model, models.Model):
+        raise ValueError(f"it describes a {type(model).__name__}, which is no model")
+    if built_on is not None:
+        model.build_from(built_on)
     return model
 
 
@@ -87,7 +87,5 @@ def model_to_json(model, **options):
 
 def model_from_json(json_string, custom_objects=None):
     """The model that to_json described, with new weights. custom_objects: {name: class} of what is not fastdl's."""
-    model = make(read_json(json_string, "model_from_json"), custom_objects)
-    if not isinstance(model, Layer):
-        raise ValueError("model_from_json: the JSON describes no model")
-    return model
+    with custom_object_scope(custom_objects):
+        return make(read_json(json_string, "model_from_json"))

@@ -3,10 +3,9 @@
 import contextlib
 import os
 
-import numpy as np
-
 from ..layers.context import context
 from ..layers.layer import Layer
+from ..layers.serialization import custom_object_scope
 from ..tensor import DTYPES, Parameter, Tensor
 from .architecture import describe, make, read_json, write_json
 from .training import compile_from, compiled_config
@@ -38,17 +37,14 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
 
     safe_mode is accepted for Keras' sake: loading is always safe. A ValueError says what is wrong with a file.
     """
-    with _opened(filepath) as file:
+    with custom_object_scope(custom_objects), _opened(filepath) as file:
         if "model" not in file.header:
             raise ValueError(f"{filepath}: holds weights only\n  make the model and use its load_weights")
         description = read_json(file.header["model"], filepath)
         training = read_json(file.header["compile"], filepath) if "compile" in file.header else None
-        try:
-            with _budget(file.nbytes):
-                model = make(description, custom_objects)
-        except ValueError as error:
-            raise ValueError(f"{filepath}: {error}") from error
-        own = {name: w for name, w in weights_by_path(model).items()}
+        with _blamed(filepath), _budget(file.nbytes):
+            model = make(description)
+        own = weights_by_path(model)
         unbuilt = "" if model.built else "\n  the file does not say how the model is built; make it, call it on data, and use its load_weights"
         if set(own) != set(file.of("weights/")):
             raise ValueError(f"{filepath}: {_difference(own, file.of('weights/'))}{unbuilt}")
@@ -57,7 +53,8 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         for name, tensor in {**own, **seeds}.items():
             tensor.array[...] = values[name]
         if compile and training is not None:
-            compile_from(model, training, custom_objects)
+            with _blamed(filepath):
+                compile_from(model, training)
             _load_optimizer(model, file)
     return model
 
@@ -148,7 +145,7 @@ def _write(filepath, tensors, header, overwrite):
     folder, name = os.path.split(os.path.abspath(filepath))
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
-        save_file({n: np.ascontiguousarray(t.array) for n, t in tensors.items()}, temporary, metadata={"format": FORMAT, **header})
+        save_file({n: t.array for n, t in tensors.items()}, temporary, metadata={"format": FORMAT, **header})
         with open(temporary, "rb+") as f:
             os.fsync(f.fileno())
         os.replace(temporary, filepath)
@@ -217,6 +214,16 @@ def _opened(filepath):
         raise ValueError(f"{filepath}: is {kind}") from None
     with file:
         yield _File(filepath, file, os.path.getsize(filepath))
+
+
+@contextlib.contextmanager
+def _blamed(filepath):
+    """Whatever goes wrong inside is a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{filepath}: {error}" if isinstance(error, ValueError) else
+                         f"{filepath}: what it describes cannot be made: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What compile was given, as plain values, and back."""
 
 from .. import losses, metrics, optimizers
-from ..layers.serialization import custom_object, custom_object_scope
+from ..layers.serialization import custom_object
 
 
 def compiled_config(model):
@@ -13,17 +13,13 @@ def compiled_config(model):
             "metrics": _plain(given["metrics"]), "weighted_metrics": _plain(given["weighted_metrics"])}
 
 
-def compile_from(model, config, custom_objects=None):
+def compile_from(model, config):
     """Compile a model as compiled_config tells."""
     if not isinstance(config, dict) or set(config) != {"optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"}:
-        raise ValueError("what the file says about compile is broken")
-    with custom_object_scope(custom_objects):
-        try:
-            model.compile(optimizer=_made(config["optimizer"], optimizers), loss=_made(config["loss"], losses),
-                          loss_weights=_made(config["loss_weights"], None), metrics=_made(config["metrics"], metrics),
-                          weighted_metrics=_made(config["weighted_metrics"], metrics))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"what the file says about compile does not fit: {error}\n  load_model(…, compile=False) loads the rest") from error
+        raise ValueError("what it says about compile is broken")
+    model.compile(optimizer=_made(config["optimizer"], optimizers), loss=_made(config["loss"], losses),
+                  loss_weights=_made(config["loss_weights"], None), metrics=_made(config["metrics"], metrics),
+                  weighted_metrics=_made(config["weighted_metrics"], metrics))
 
 
 def _object(value):
@@ -48,12 +44,14 @@ def _made(value, module):
     if isinstance(value, list):
         return [_made(v, module) for v in value]
     if isinstance(value, str):
-        return custom_object(value) or value           # compile knows fastdl's own by name
+        if module is losses and not custom_object(value):
+            losses.get(value)                          # an unknown name is refused now, not at the first step
+        return custom_object(value) or value
     if not isinstance(value, dict):
         return value
     if set(value) == {"by_output"}:
         return {name: _made(v, module) for name, v in value["by_output"].items()}
     if module is None or set(value) != {"class_name", "config"}:
-        raise ValueError(f"what the file says about compile is broken: {str(value)[:100]}")
+        raise ValueError(f"what it says about compile is broken: {str(value)[:100]}")
     custom = custom_object(value["class_name"])
     return custom.from_config(value["config"]) if custom else module.deserialize(value)
