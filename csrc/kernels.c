@@ -140,6 +140,16 @@ const fd_kernel *const FD_TABLE[] = {
     /* normalization */
     ENTRY(softmax),
     ENTRY(softmax_grad),
+    ENTRY(batch_statistics),
+    ENTRY(batch_statistics_total),
+    ENTRY(batch_normalize),
+    ENTRY(batch_normalize_sums),
+    ENTRY(sum_norm_pieces),
+    ENTRY(batch_normalize_d_x),
+    ENTRY(standardize_grad),
+    ENTRY(moving_average),
+    ENTRY(layer_normalize),
+    ENTRY(layer_normalize_grad),
 
     /* loss */
     ENTRY(check_labels),
@@ -162,6 +172,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(add_to_confusion),
 
     /* random */
+    ENTRY(next_key),
+    ENTRY(random_uniform),
+    ENTRY(random_integers),
+    ENTRY(random_normal),
+    ENTRY(dropout),
 
     /* optimizer */
     ENTRY(advance_iterations),

@@ -84,6 +84,38 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* Bytes as integers 0 to 255 and back; n as above. */
+#if defined(__AVX512F__)
+SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n) { _mm512_mask_cvtepi32_storeu_epi8(p, vmask(n), (__m512i)x); }
+#else
+SIMD vi vbytes_load(const uint8_t *p, int64_t n)
+{
+    uint8_t b[VL] = {0};
+    if (n >= VL) memcpy(b, p, VL);
+    else for (int64_t i = 0; i < n; i++) b[i] = p[i];
+#if defined(__AVX2__)
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)b));
+#else
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = b[i];
+    return x;
+#endif
+}
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n)
+{
+    uint8_t b[VL];
+#if defined(__AVX2__)
+    const __m128i low = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+    _mm_storel_epi64((__m128i *)b, _mm_packus_epi16(low, low));
+#else
+    for (int i = 0; i < VL; i++) b[i] = (uint8_t)x[i];
+#endif
+    if (n >= VL) memcpy(p, b, VL);
+    else for (int64_t i = 0; i < n; i++) p[i] = b[i];
+}
+#endif
+
 /* ---- set, fma, choice ---- */
 
 #if defined(__AVX512F__)
@@ -192,6 +224,33 @@ SIMD vf vload_or(const float *p, int64_t n, float rest)
 {
     if (n >= VL) return vload(p);
     return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
+
+/* x m as 64 bits, in halves; for random numbers */
+SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
+{
+#if defined(__AVX512F__)
+    const __m512i even = _mm512_mul_epu32((__m512i)x, _mm512_set1_epi32((int)m));
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), _mm512_set1_epi32((int)m));
+    *high = (vu)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *low = (vu)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#elif defined(__AVX2__)
+    const __m256i even = _mm256_mul_epu32((__m256i)x, _mm256_set1_epi32((int)m));
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), _mm256_set1_epi32((int)m));
+    *high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#elif defined(__SSE4_1__)
+    const __m128i even = _mm_mul_epu32((__m128i)x, _mm_set1_epi32((int)m));
+    const __m128i odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)x, 32), _mm_set1_epi32((int)m));
+    *high = (vu)_mm_blend_epi16(_mm_srli_epi64(even, 32), odd, 0xcc);
+    *low = (vu)_mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
+#else
+    for (int i = 0; i < VL; i++) {
+        const uint64_t p = (uint64_t)x[i] * m;
+        (*high)[i] = (uint32_t)(p >> 32);
+        (*low)[i] = (uint32_t)p;
+    }
+#endif
 }
 
 /* ---- sums across lanes, in one order on every instruction set ----

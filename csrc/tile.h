@@ -37,7 +37,11 @@ typedef struct tile {
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
 INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i / n; }
 
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 enum { PACKED, TAIL, WHOLE };    /* a packed; a by strides and maybe fewer columns than the tile; a by strides */
 #define MASKS_COST (VL != 16)
@@ -69,7 +73,7 @@ INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, 
             sum[i][j] = vpick(y < least_allowed, least_allowed, y);
         }
         if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
-        else if (n > 0) { for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
+        else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
     }
 }
 

@@ -161,7 +161,7 @@ class Op:
                 sources.append(None)
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
-        traced = self.traced = traced and self.differentiable and grad_enabled()
+        traced = self.traced = traced and grad_enabled()
         if self.views:
             out = self.forward(*arrays)
         else:
@@ -177,7 +177,7 @@ class Op:
             if before >= 0 and before == recorded_calls() and self.outputs == 1 and out.size:
                 raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
                                      "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
-        if traced:
+        if traced and self.differentiable:       # an op may find out in forward
             self.sources, self.order, self.label = sources, next(_order), _core.get_label()
             if self.outputs == 1 and type(out) is not list:
                 return Tensor(out, True, self)

@@ -170,15 +170,17 @@ def test_public_names_have_docstrings(path):
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             names = [getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list]
-            name = ".".join(("fastdl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-            assert ast.get_docstring(node) or "twin" in names or getattr(importlib.import_module(name), node.name).__doc__, node.name
+            assert ast.get_docstring(node) or "twin" in names or getattr(module(path), node.name).__doc__, node.name
+
+
+def module(path):
+    """The module of a source file, as installed."""
+    return importlib.import_module(".".join(("fastdl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"))
 
 
 def classes():
-    """Public classes that can be reached from `import fastdl`."""
-    folders = [fastdl] + [v for k, v in vars(fastdl).items() if inspect.ismodule(v) and v.__name__.startswith("fastdl.") and k[0] != "_"]
-    found = {c for folder in folders for k, c in vars(folder).items()
-             if inspect.isclass(c) and c.__module__.startswith("fastdl") and k[0] != "_"}
+    """Every public class."""
+    found = {c for path in MODULES for name, c in vars(module(path)).items() if inspect.isclass(c) and c.__module__.startswith("fastdl") and name[0] != "_"}
     return sorted(found, key=lambda c: (c.__module__, c.__name__))
 
 

@@ -1,6 +1,6 @@
 /* Depthwise convolution over (batch, height, width, channels): vectors over channels, one filter a channel. With several filters a channel
    the images are repeated first. */
-#include "kernel.h"
+#include "tile.h"
 
 /* y[i, c * times + m] = x[i, c].  One item: one pixel. */
 KERNEL(repeat_channels, a->pixels, a->channels * a->times,
@@ -49,7 +49,10 @@ INLINE void depthwise_outputs(const int count, float *out, int64_t out_step, int
             for (int j = 0; j < count; j++) sum[j] = vfma(vload_n(from + j * stride * channels, m), w, sum[j]);
         }
         const vf b = bias ? vload_n(bias + c, m) : vset(-0.0f);
-        for (int j = 0; j < count; j++) vstore_n(out + (i + j) * out_step + c, activate(sum[j] + b, activation), m);
+        for (int j = 0; j < count; j++) {
+            const vf y = sum[j] + b;
+            vstore_n(out + (i + j) * out_step + c, activation == ACT_RELU ? vrelu(y) : y, m);
+        }
     }
 }
 
@@ -68,6 +71,7 @@ static void depthwise_row(float *out, int64_t out_step, int64_t count, const dep
             i += AT_ONCE - 1;
         } else depthwise_outputs(1, out, out_step, i, places, n, width, channels, stride, bias, activation, 1);
     }
+    if (activation > ACT_RELU) tile_activate(out, out_step, count, channels, activation);
 }
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */

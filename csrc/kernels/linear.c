@@ -133,8 +133,7 @@ static void product_row(const product *t, int64_t row, int64_t column, int64_t c
         if (depth == STREAM)
             for (; j + VL <= columns; j += VL) {
                 vf s = vload(out + j);
-                #pragma GCC unroll 8
-                for (int i = 0; i < STREAM; i++) s = vfma(x[i], vload(b + i * t->b_depth + j), s);
+                UNROLL for (int i = 0; i < STREAM; i++) s = vfma(x[i], vload(b + i * t->b_depth + j), s);
                 vstore(out + j, s);
             }
         for (; j < columns; j += VL) {

@@ -1,21 +1,6 @@
 /* Pooling over (batch, height, width, channels): vectors over channels. Windows that reach over the edge see the image only. */
 #include "kernel.h"
 
-typedef uint8_t vbytes __attribute__((vector_size(VL)));
-
-INLINE vi bytes_load(const uint8_t *p, int64_t n)
-{
-    vbytes b = {0};
-    memcpy(&b, p, (size_t)least(n, VL));
-    return __builtin_convertvector(b, vi);
-}
-
-INLINE void bytes_store(uint8_t *p, vi x, int64_t n)
-{
-    const vbytes b = __builtin_convertvector(x, vbytes);
-    memcpy(p, &b, (size_t)least(n, VL));
-}
-
 /* The part of a window that lies in the image, from `at`; strides in floats. */
 typedef struct pool_window { const float *at; int64_t rows, columns, row, column; } pool_window;
 
@@ -79,7 +64,7 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
                     : w.rows == 3 && w.columns == 3 ? window_max((pool_window){ w.at, 3, 3, w.row, channels }, n, &place, a->pool_width)
                     : window_max(w, n, &place, a->pool_width);
                 vstore_n(a->y + to + c, m, n);
-                if (a->winner) bytes_store(a->winner + to + c, place + offset, n);
+                if (a->winner) vbytes_store(a->winner + to + c, place + offset, n);
                 if (a->wide_winner) vistore_n(a->wide_winner + to + c, place + offset, n);
             }
         }
@@ -153,7 +138,7 @@ static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, c
                     const vf share = d / vset((float)(rows * axis_count(h, o)));
                     for (int64_t x = x0; x < x1; x++) vstore_n(d_x + x * channels + c, share, n);
                 } else {
-                    const vi place = winner ? bytes_load(winner + at + c, n) : viload_n(wide_winner + at + c, n);
+                    const vi place = winner ? vbytes_load(winner + at + c, n) : viload_n(wide_winner + at + c, n);
                     for (int64_t x = x0; x < x1; x++)
                         vstore_n(d_x + x * channels + c, vpick(place == viset((int32_t)(ky * h.pool + x - begin)), d, vset(0)), n);
                 }
@@ -173,7 +158,7 @@ static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, c
                     const int32_t here = (int32_t)((y + v.before - oy * v.stride) * h.pool + x + h.before - ox * h.stride);
                     const vf d = vload_n(d_y + at, n);
                     if (average) sum = sum + d / vset((float)(axis_count(v, oy) * axis_count(h, ox)));
-                    else sum = sum + vpick((winner ? bytes_load(winner + at, n) : viload_n(wide_winner + at, n)) == viset(here), d, vset(0));
+                    else sum = sum + vpick((winner ? vbytes_load(winner + at, n) : viload_n(wide_winner + at, n)) == viset(here), d, vset(0));
                 }
             vstore_n(d_x + x * channels + c, sum, n);
         }

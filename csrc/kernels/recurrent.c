@@ -21,8 +21,9 @@ KERNEL(pack_gates, pieces(a->units, GATE_UNITS), a->units * GATE_PANEL,
     for (int64_t q = begin; q < end; q++) {
         float *out = a->panels + q * a->units * GATE_PANEL;
         const int64_t n = least(a->units - q * GATE_UNITS, GATE_UNITS);
-        for (int64_t i = 0; i < 4 * a->units; i++, out += GATE_UNITS)
-            for (int64_t j = 0; j < GATE_UNITS; j++) out[j] = j < n ? a->kernel[i * a->units + q * GATE_UNITS + j] : 0;
+        const float *kernel = a->kernel + q * GATE_UNITS;
+        for (int64_t i = 0; i < 4 * a->units; i++, out += GATE_UNITS, kernel += a->units)
+            for (int64_t j = 0; j < GATE_UNITS; j += VL) vstore(out + j, vload_n(kernel + j, most(n - j, 0)));
     }
 }
 
