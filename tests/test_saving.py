@@ -125,6 +125,20 @@ def test_json(x):
     assert same(model([x, x]), copy([x, x]))
 
 
+def test_clone(x):
+    model = Sequential([Input((4,)), Twice(3.0), layers.Dense(2)])
+    copy = fastdl.models.clone_model(model)
+    assert copy.get_config() == model.get_config() and not same(copy(x), model(x)) and copy.layers[0].by == 3.0
+
+
+def test_random_counters(path, x):
+    model = Sequential([layers.Dense(8, input_shape=(4,)), layers.Dropout(0.5)])
+    model(x, training=True)
+    model.save(path)
+    copy = fastdl.load_model(path)
+    assert same(copy(x, training=True), model(x, training=True)) and not same(copy(x, training=True), model(x))
+
+
 def test_layers_as_values():
     layer = deserialize(json.loads(json.dumps(serialize(layers.Dense(3, activation="tanh", name="d")))))
     assert (layer.name, layer.units, layer.built) == ("d", 3, False)

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .. import activations, constraints, initializers, ops, regularizers
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Made, Symbol
@@ -180,7 +182,7 @@ class RepeatVector(Layer):
         """Repeat along a new axis 1."""
         if inputs.ndim != 2:
             raise shape_error("RepeatVector", "wants two axes", inputs=(inputs.shape, "batch, features"))
-        return ops.concatenate([ops.expand_dims(inputs, 1)] * self.n, axis=1)
+        return ops.expand_dims(inputs, 1) * np.ones((1, self.n, 1), inputs.dtype)
 
     def get_config(self):
         """The constructor's arguments."""

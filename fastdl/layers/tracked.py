@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..random import SeedGenerator
 from ..tensor import Parameter
 
 BOOKS = {"_arguments", "_weights", "_fixed", "_own_losses", "_losing", "_made"}      # attributes of Layer that hold no layers of the user's
@@ -13,7 +14,7 @@ class Tracked:
     def _tracked(self):
         """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""
         for name, value in self.__dict__.items():
-            if isinstance(value, (Tracked, Parameter)) or _is_generator(value):
+            if isinstance(value, (Tracked, Parameter, SeedGenerator)):
                 yield name, value
             elif isinstance(value, (list, tuple, dict)) and value and name not in BOOKS:
                 yield from _contained(name, value)
@@ -55,7 +56,7 @@ class Tracked:
 
     def seed_states(self):
         """The states of the random generators of this layer and those inside it."""
-        return [value.state for layer in self._flatten_layers() for _, value in layer._tracked() if _is_generator(value)]
+        return [value.state for layer in self._flatten_layers() for _, value in layer._tracked() if isinstance(value, SeedGenerator)]
 
     @property
     def trainable_weights(self):
@@ -104,10 +105,6 @@ class Tracked:
         if not self.built:
             raise ValueError(f"count_params: {self.name} is not built yet; call it on data, or {self.name}.build(input_shape)")
         return sum(w.size for w in self.weights)
-
-
-def _is_generator(value):
-    return type(value).__name__ == "SeedGenerator"
 
 
 def _contained(name, value):
