@@ -51,10 +51,13 @@ def get(identifier):
 
 
 def serialize(activation):
-    """The name of an activation, for saving; a ValueError for a function that has none."""
+    """The name of an activation, for saving: of one's own too, which custom_objects must give when it is loaded."""
     if activation in _names:
         return _names[activation]
     from .layers import Layer
     if isinstance(activation, Layer):
         return {"class_name": type(activation).__name__, "config": activation.get_config()}
-    raise ValueError(f"activation: {getattr(activation, '__name__', activation)!r} has no name in fastdl.activations, so it cannot be saved")
+    name = getattr(activation, "__name__", "<lambda>")
+    if name.isidentifier() and name not in _known:
+        return name
+    raise ValueError(f"activation: {name!r} has no name in fastdl.activations, so it cannot be saved")

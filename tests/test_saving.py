@@ -110,6 +110,19 @@ def test_own_classes(path, x):
         fastdl.load_model(path, custom_objects={"Twice": "Twice"})
 
 
+def test_own_activation(path, x):
+    def doubled(v):
+        return v * 2.0
+
+    model = Sequential([layers.Dense(2, activation=doubled, input_shape=(4,)), layers.Activation(doubled)])
+    model.save(path)
+    assert same(fastdl.load_model(path, custom_objects={"doubled": doubled})(x), model(x))
+    with pytest.raises(ValueError, match="'doubled' is not known"):
+        fastdl.load_model(path)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        Sequential([layers.Dense(2, activation=lambda v: v, input_shape=(4,))]).save(path)
+
+
 def test_frozen_layers_stay_frozen(path):
     model = sequential()
     model.layers[0].trainable = False

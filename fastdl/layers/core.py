@@ -14,8 +14,7 @@ __all__ = ["Activation", "Dense", "Flatten", "Identity", "Input", "InputLayer", 
 
 def fused(activation):
     """The name under which ops compute an activation at their end; None where they do not, and a call must follow."""
-    name = getattr(activation, "__name__", activation)
-    return name if name in ACTIVATIONS and activation is activations.get(name) else None
+    return next((name for name in ACTIVATIONS if name and activation == getattr(activations, name)), None)
 
 
 class Dense(Layer):
