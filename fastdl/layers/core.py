@@ -252,7 +252,7 @@ class Lambda(Layer):
 class InputLayer(Layer):
     """Where a functional model begins; Input() makes one."""
 
-    def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, **kwargs):
+    def __init__(self, shape=None, batch_size=None, dtype=None, batch_shape=None, name=None, **kwargs):
         if batch_shape is None:
             if shape is None:
                 raise ValueError("Input: shape is missing: the sizes of a sample, without the batch axis; () for a number")
@@ -284,7 +284,7 @@ class InputLayer(Layer):
         return {"batch_shape": self.batch_shape, "dtype": self.of_dtype, "name": self.name}
 
 
-def Input(shape=None, batch_size=None, dtype=None, name=None, batch_shape=None):
+def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
     """A Symbol for a model's input: shape without the batch axis, None for sizes that are not known before."""
     return InputLayer(shape=shape, batch_size=batch_size, dtype=dtype, name=name, batch_shape=batch_shape).output
 
