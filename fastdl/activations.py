@@ -87,7 +87,7 @@ def serialize(activation):
     if isinstance(activation, Layer):
         return {"class_name": type(activation).__name__, "config": activation.get_config()}
     name = getattr(activation, "__name__", "<lambda>")
-    if name.isidentifier() and name not in _known:
+    if name.isidentifier() and name not in _names:
         return name
     raise ValueError(f"activation: {name!r} has no name in fastdl.activations, so it cannot be saved")
 
