@@ -362,8 +362,6 @@ class Conv2D(Windows, Op):
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
            algorithm="implicit"):
+    """Two-dimensional convolution of images (batch, height, width, channels) by a kernel (height, width, channels / groups, filters): Conv2D."""
     return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
                         activation=activation, algorithm=algorithm)
-
-
-conv2d.__doc__ = Conv2D.__doc__
