@@ -314,6 +314,7 @@ class Conv2D(Windows, Op):
             self.backward_images(d_z, d_images)
 
     def backward_images(self, d_z, d_images):
+        """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         if self.patches is None:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
