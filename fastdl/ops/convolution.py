@@ -261,6 +261,8 @@ class Conv2D(Windows, Op):
             per = f" in each of {groups} groups" if groups != 1 else ""
             raise shape_error(self.name, f"images have {channels} channels, kernel expects {kernel.shape[2]}{per}",
                               images=(images.shape, IMAGES), kernel=(kernel.shape, KERNEL))
+        if not channels or not filters:
+            raise shape_error(self.name, "wants at least one channel and one filter", images=(images.shape, IMAGES), kernel=(kernel.shape, KERNEL))
         if filters % groups:
             raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, filters)
@@ -316,13 +318,14 @@ class Conv2D(Windows, Op):
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
-        if self.patches is None:
+        depth = kernel_height * kernel_width * taken
+        # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
+        if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
             kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups, **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
             return
-        depth = kernel_height * kernel_width * taken
         d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
         product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
                 right_depth=1, right_column=filters)
