@@ -9,10 +9,12 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
@@ -22,6 +24,11 @@ const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
     ENTRY(matmul),
+    ENTRY(matrix_product),
+    ENTRY(inner_product),
+    ENTRY(sum_parts),
+    ENTRY(column_sums),
+    ENTRY(activation_grad),
 
     /* elementwise */
     ENTRY(fill),
@@ -87,20 +94,106 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(rearrange),
 
     /* indexing */
+    ENTRY(check_order),
+    ENTRY(gather_uint8_to_float32),
+    ENTRY(gather_int32_to_float32),
+    ENTRY(gather_int64_to_float32),
+    ENTRY(gather_float32_to_float32),
+    ENTRY(gather_float64_to_float32),
+    ENTRY(gather_uint8_to_int32),
+    ENTRY(gather_int32_to_int32),
+    ENTRY(gather_int64_to_int32),
+    ENTRY(gather_float32_to_int32),
+    ENTRY(gather_float64_to_int32),
+    ENTRY(gather_uint8_to_uint8),
+    ENTRY(scatter_rows),
+    ENTRY(advance),
+    ENTRY(check_indices),
+    ENTRY(check_tokens),
+    ENTRY(check_classes),
+    ENTRY(take),
+    ENTRY(take_grad),
+    ENTRY(one_hot),
 
     /* convolution */
+    ENTRY(conv2d),
+    ENTRY(conv2d_pack_flipped),
+    ENTRY(conv2d_d_images),
+    ENTRY(conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
+
+    /* depthwise */
+    ENTRY(repeat_channels),
+    ENTRY(repeat_channels_grad),
+    ENTRY(depthwise_conv2d),
+    ENTRY(depthwise_conv2d_d_images),
+    ENTRY(depthwise_conv2d_d_kernel),
 
     /* pooling */
+    ENTRY(max_pool2d),
+    ENTRY(average_pool2d),
+    ENTRY(pool2d_grad),
 
     /* recurrent */
+    ENTRY(pack_gates),
+    ENTRY(lstm),
+    ENTRY(lstm_grad),
+    ENTRY(lstm_d_bias),
 
     /* normalization */
+    ENTRY(softmax),
+    ENTRY(softmax_grad),
+    ENTRY(batch_statistics),
+    ENTRY(batch_statistics_total),
+    ENTRY(batch_normalize),
+    ENTRY(batch_normalize_sums),
+    ENTRY(sum_norm_pieces),
+    ENTRY(batch_normalize_d_x),
+    ENTRY(standardize_grad),
+    ENTRY(moving_average),
+    ENTRY(layer_normalize),
+    ENTRY(layer_normalize_grad),
 
     /* loss */
+    ENTRY(check_labels),
+    ENTRY(softmax_cross_entropy),
+    ENTRY(softmax_cross_entropy_grad),
+    ENTRY(sparse_cross_entropy),
+    ENTRY(sparse_cross_entropy_grad),
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
+    ENTRY(loss_sums),
+    ENTRY(loss_total),
+    ENTRY(loss_total_grad),
+    ENTRY(loss_weights_grad),
+    ENTRY(penalty_sums),
+    ENTRY(penalty_total),
+    ENTRY(penalty_grad),
+
+    /* metric */
+    ENTRY(label_matches),
+    ENTRY(pair_matches),
+    ENTRY(add_to_mean),
+    ENTRY(mean_so_far),
+    ENTRY(add_to_confusion),
 
     /* random */
+    ENTRY(next_key),
+    ENTRY(random_uniform),
+    ENTRY(random_integers),
+    ENTRY(random_normal),
+    ENTRY(dropout),
 
     /* optimizer */
+    ENTRY(advance_iterations),
+    ENTRY(adam),
+    ENTRY(sgd),
+    ENTRY(rmsprop),
+    ENTRY(sum_squares),
+    ENTRY(clip_scale),
+    ENTRY(decayed_learning_rate),
+    ENTRY(stepped_learning_rate),
 
     0
 };

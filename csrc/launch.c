@@ -1,8 +1,8 @@
 /* Runs calls and splits their items over the threads of one team: the only file with OpenMP.
 
-   A whole list of calls runs inside one parallel region. Every thread walks the list; a call that is worth it is cut into
-   one range of items per thread, any other is done by thread 0. Between two calls there is a wait, unless both are thread
-   0's. What an item gives does not depend on the cut, so every number of threads gives the same bits. */
+   A whole list of calls runs inside one parallel region. A call that is worth it is cut into one range of items per thread,
+   any other is done by one thread. What an item gives does not depend on the cut, so every number of threads gives the same
+   bits. */
 #define _GNU_SOURCE
 #include "fastdl.h"
 
@@ -90,9 +90,26 @@ static char *scratch(int thread)
     return scratch_of[thread];
 }
 
-/* ---- the wait between calls ---- */
+/* ---- running ---- */
 
-typedef struct { atomic_int arrived; atomic_int turn; int team; } barrier;
+/* The state of one fd_run. At any time one shared call is under way, or one thread alone walks from one shared call to the
+   next (`go_on`). A shared call is cut into as many shares as there are threads; thread t takes share t, so that it meets the
+   same rows in every step and finds them in its cache. A share that nobody has taken, because its thread does not run (the
+   processor is busy with something else), is taken by another: nobody waits for a thread that sleeps. */
+typedef struct { _Alignas(64) _Atomic int64_t taken; } share;   /* the number of the last shared call in which it was taken */
+
+typedef struct {
+    const fd_call *calls;
+    int64_t n, repeats, done;           /* done: how often the list was completed */
+    double deadline, *clock, since;     /* 0: none; null: none; when the call under way began */
+    int team;
+    int64_t at;                         /* the shared call that is under way */
+    share *shares;
+    _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1 */
+    _Alignas(64) _Atomic int64_t finished;  /* shares, of all shared calls */
+    _Atomic int64_t call, item;         /* the first fault; item INT64_MAX: none */
+    atomic_int over;
+} run;
 
 static inline void relax(void)
 {
@@ -103,32 +120,6 @@ static inline void relax(void)
 #endif
 }
 
-static void await(barrier *b)
-{
-    int turn = atomic_load_explicit(&b->turn, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == b->team - 1) {
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->turn, turn + 1, memory_order_release);
-        return;
-    }
-    for (int spins = 0; atomic_load_explicit(&b->turn, memory_order_acquire) == turn; spins++)
-        if (spins < 4000) relax();
-        else sched_yield();             /* more threads than processors */
-}
-
-/* ---- running ---- */
-
-typedef struct {
-    const fd_call *calls;
-    int64_t n, repeats;
-    double deadline;                    /* 0: none */
-    double *clock;
-    barrier wait;
-    _Atomic int64_t call, item;         /* the first fault; item INT64_MAX: none */
-    atomic_int over;                    /* thread 0's word that this repeat was the last */
-    int64_t done;
-} run;
-
 static double now(void)
 {
     struct timespec t;
@@ -136,95 +127,103 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void report(run *r, int64_t call, int64_t item)
+static void run_items(run *r, int64_t at, int64_t begin, int64_t end, fd_worker *worker)
 {
+    if (begin >= end) return;
+    r->calls[at].kernel->run(r->calls[at].word, begin, end, worker);
+    if (worker->bad == INT64_MAX) return;
     int64_t least = atomic_load(&r->item);
-    while (item < least && !atomic_compare_exchange_weak(&r->item, &least, item)) ;
-    atomic_store(&r->call, call);       /* all threads that report at once are in the same call */
+    while (worker->bad < least && !atomic_compare_exchange_weak(&r->item, &least, worker->bad)) ;
+    atomic_store(&r->call, at);         /* all threads that find a fault at once are in the same call */
+    worker->bad = INT64_MAX;
 }
 
-static void range(const fd_call *c, int thread, int team, int64_t *begin, int64_t *end)
+/* Walk on after call `at` until a call is shared or all is over. Only one thread at a time is here. */
+static void go_on(run *r, int64_t at, fd_worker *worker)
 {
-    int64_t size = (c->items + team - 1) / team;
-    if (size >= 512) size = (size + 63) & ~(int64_t)63;     /* whole cache lines */
-    *begin = size * thread < c->items ? size * thread : c->items;
-    *end = *begin + size < c->items ? *begin + size : c->items;
+    for (;;) {
+        if (r->clock) {
+            double t = now();
+            if (at >= 0 && at < r->n) r->clock[at] += t - r->since;
+            r->since = t;
+        }
+        if (atomic_load_explicit(&r->item, memory_order_relaxed) != INT64_MAX) break;
+        if (++at == r->n) {
+            if (++r->done == r->repeats || (r->deadline > 0 && now() >= r->deadline)) break;
+            at = -1;
+            continue;
+        }
+        if (r->team > 1 && r->calls[at].team) {
+            r->at = at;
+            atomic_fetch_add_explicit(&r->number, 1, memory_order_release);
+            return;
+        }
+        run_items(r, at, 0, r->calls[at].items, worker);
+    }
+    atomic_store(&r->over, 1);
 }
 
-/* Thread `thread` of `team` walks the list. */
-static void walk(run *r, int thread, int team, fd_worker *worker)
+/* Take share s of shared call `number` and do it; whoever does the last one goes on. */
+static void take(run *r, int s, int64_t number, fd_worker *worker)
 {
-    for (int64_t repeat = 0; repeat < r->repeats; repeat++) {
-        int stopped = 0, apart = 0;     /* apart: thread 0 has worked alone since the last wait */
-        double t0 = r->clock && thread == 0 ? now() : 0;
-        for (int64_t i = 0; i < r->n; i++) {
-            const fd_call *c = &r->calls[i];
-            int shared = c->team && team > 1;
-            if (shared && apart) {
-                await(&r->wait);
-                apart = 0;
-                if (atomic_load(&r->item) != INT64_MAX) { stopped = 1; break; }
-            }
-            if (!stopped && (shared || thread == 0)) {
-                int64_t begin = 0, end = c->items;
-                if (shared) range(c, thread, team, &begin, &end);
-                if (begin < end) {
-                    c->kernel->run(c->word, begin, end, worker);
-                    if (worker->bad != INT64_MAX) {
-                        report(r, i, worker->bad);
-                        worker->bad = INT64_MAX;
-                        stopped = 1;
-                    }
-                }
-            }
-            if (shared) {
-                await(&r->wait);
-                if (atomic_load(&r->item) != INT64_MAX) { stopped = 1; break; }
-            } else {
-                apart = 1;
-                if (stopped && team == 1) break;
-            }
-            if (r->clock && thread == 0) { double t1 = now(); r->clock[i] += t1 - t0; t0 = t1; }
-        }
-        if (thread == 0) {
-            int failed = atomic_load(&r->item) != INT64_MAX;
-            if (!failed) r->done++;
-            if (failed || (r->deadline > 0 && now() >= r->deadline)) atomic_store(&r->over, 1);
-        }
-        if (team > 1) await(&r->wait);
-        if (atomic_load(&r->over)) return;
-        if (team > 1) await(&r->wait);  /* before thread 0 may say `over` of the next repeat */
+    int64_t before = number - 1;
+    if (atomic_load_explicit(&r->shares[s].taken, memory_order_relaxed) != before ||
+        !atomic_compare_exchange_strong(&r->shares[s].taken, &before, number)) return;
+    const int64_t at = r->at, items = r->calls[at].items;      /* a share of it was free: the call is still under way */
+    int64_t size = (items + r->team - 1) / r->team;
+    if (size >= 512) size = (size + 63) & ~(int64_t)63;        /* whole cache lines */
+    int64_t begin = size * s < items ? size * s : items, end = begin + size < items ? begin + size : items;
+    run_items(r, at, begin, end, worker);
+    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, at, worker);
+}
+
+static void work(run *r, int thread, fd_worker *worker)
+{
+    int64_t number = 0;
+    for (int spins = 0; !atomic_load_explicit(&r->over, memory_order_acquire); spins++) {
+        int64_t latest = atomic_load_explicit(&r->number, memory_order_acquire);
+        if (latest != number) {
+            number = latest;
+            take(r, thread, number, worker);
+            spins = 0;
+        } else if (spins == 100 && number) {                   /* some microseconds: look for shares left lying */
+            for (int s = 0; s < r->team; s++) take(r, s, number, worker);
+        } else if (spins < 20000) relax();
+        else sched_yield();                                    /* more threads than processors */
     }
 }
 
 int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock)
 {
-    run r = { .calls = calls, .n = n, .repeats = repeats, .deadline = seconds > 0 ? now() + seconds : 0, .clock = clock };
+    run r = { .calls = calls, .n = n, .repeats = repeats, .deadline = seconds > 0 ? now() + seconds : 0, .clock = clock, .team = 1 };
     atomic_init(&r.item, INT64_MAX);
     atomic_init(&r.call, -1);
     int team = 1;
-    for (int64_t i = 0; i < n && team == 1; i++) if (calls[i].team) team = 2;
-    if (team > 1) team = fd_threads();
-    if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* the team is taken: work alone, on own scratch */
+    for (int64_t i = 0; i < n && team == 1; i++) if (calls[i].team) team = fd_threads();
+    if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* another Python thread has the team: work alone */
+    for (int t = 0; t < team && team > 1; t++)
+        if (!scratch(t)) { team = -1; atomic_flag_clear(&busy); }
     if (team > 1) {
-        for (int t = 0; t < team; t++) if (!scratch(t)) { team = 1; atomic_flag_clear(&busy); break; }
-    }
-    if (team > 1) {
+        share shares[MOST_THREADS];
+        for (int t = 0; t < team; t++) atomic_init(&shares[t].taken, 0);
+        r.shares = shares;
         #pragma omp parallel num_threads(team)
         {
-            #pragma omp single
-            r.wait.team = omp_get_num_threads();
-            int thread = omp_get_thread_num();
+            const int thread = omp_get_thread_num();
             fd_worker worker = { scratch(thread), INT64_MAX };
-            walk(&r, thread, r.wait.team, &worker);
+            if (thread == 0) {
+                r.team = omp_get_num_threads();
+                go_on(&r, -1, &worker);
+            }
+            work(&r, thread, &worker);
         }
         atomic_flag_clear(&busy);
     } else {
-        void *own = 0;
         static _Thread_local char *alone;                            /* a Python thread's own scratch */
+        void *own = 0;
         if (!alone && !posix_memalign(&own, 4096, FD_SCRATCH)) alone = own;
         fd_worker worker = { alone, INT64_MAX };
-        walk(&r, 0, 1, &worker);
+        if (n && repeats > 0) go_on(&r, -1, &worker);
     }
     fault->item = atomic_load(&r.item);
     fault->call = fault->item == INT64_MAX ? -1 : atomic_load(&r.call);

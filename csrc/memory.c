@@ -20,7 +20,7 @@ typedef struct { char *start; int64_t bytes; char *map; int64_t map_bytes; } chu
 struct fd_pool {
     block *free[CLASSES];
     chunk *chunks;                                           /* every block ever made */
-    int64_t n, room, bytes;
+    int64_t n, room, bytes, guarded;                         /* guarded: how many chunks lie between protected pages */
 };
 
 static int poison, guard;
@@ -81,6 +81,7 @@ static void *take_guarded(fd_pool *pool, int64_t bytes)
     mprotect(map + page, (size_t)inner, PROT_READ | PROT_WRITE);
     char *start = guard == FD_GUARD_START ? map + page : map + page + inner - bytes;
     if (!add(pool, (chunk){ start, bytes, map, inner + 2 * page })) { munmap(map, (size_t)(inner + 2 * page)); return 0; }
+    pool->guarded++;
     return start;
 }
 #endif
@@ -117,13 +118,14 @@ void *fd_pool_take(fd_pool *pool, int64_t bytes)
 
 void fd_pool_give(fd_pool *pool, void *p, int64_t bytes)
 {
-    for (int64_t i = pool->n; i-- > 0;)                        /* guarded blocks are not used twice */
+    for (int64_t i = pool->guarded ? pool->n : 0; i-- > 0;)    /* guarded blocks are not used twice */
         if (pool->chunks[i].map && pool->chunks[i].start == p) {
+            pool->guarded--;
             drop(&pool->chunks[i]);
             pool->bytes -= pool->chunks[i].bytes;
             pool->chunks[i] = pool->chunks[--pool->n];
             return;
-        } else if (!pool->chunks[i].map && !guard) break;
+        }
     int64_t size, c = class_of(bytes, &size);
     block *b = p;
     b->next = pool->free[c];

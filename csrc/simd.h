@@ -49,9 +49,24 @@ SIMD __m256i vmask(int64_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 SIMD vf vload_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, vmask(n)); }
-SIMD void vstore_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, vmask(n), x); }
+SIMD void vstore_n(float *p, vf x, int64_t n)       /* a masked store takes dozens of cycles on some processors */
+{
+    if (n >= 8) { vstore(p, x); return; }
+    __m128 y = _mm256_castps256_ps128(x);
+    if (n >= 4) {
+        _mm_storeu_ps(p, y);
+        y = _mm256_extractf128_ps(x, 1);
+        p += 4, n -= 4;
+    }
+    if (n >= 2) {
+        _mm_storel_pi((__m64 *)p, y);
+        y = _mm_movehl_ps(y, y);
+        p += 2, n -= 2;
+    }
+    if (n == 1) _mm_store_ss(p, y);
+}
 SIMD vi viload_n(const int32_t *p, int64_t n) { return (vi)_mm256_maskload_epi32(p, vmask(n)); }
-SIMD void vistore_n(int32_t *p, vi x, int64_t n) { _mm256_maskstore_epi32(p, vmask(n), (__m256i)x); }
+SIMD void vistore_n(int32_t *p, vi x, int64_t n) { vstore_n((float *)p, (vf)x, n); }
 #else
 SIMD vf vload_n(const float *p, int64_t n)
 {
@@ -67,6 +82,38 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
     return x;
 }
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
+#endif
+
+/* Bytes as integers 0 to 255 and back; n as above. */
+#if defined(__AVX512F__)
+SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n) { _mm512_mask_cvtepi32_storeu_epi8(p, vmask(n), (__m512i)x); }
+#else
+SIMD vi vbytes_load(const uint8_t *p, int64_t n)
+{
+    uint8_t b[VL] = {0};
+    if (n >= VL) memcpy(b, p, VL);
+    else for (int64_t i = 0; i < n; i++) b[i] = p[i];
+#if defined(__AVX2__)
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)b));
+#else
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = b[i];
+    return x;
+#endif
+}
+SIMD void vbytes_store(uint8_t *p, vi x, int64_t n)
+{
+    uint8_t b[VL];
+#if defined(__AVX2__)
+    const __m128i low = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+    _mm_storel_epi64((__m128i *)b, _mm_packus_epi16(low, low));
+#else
+    for (int i = 0; i < VL; i++) b[i] = (uint8_t)x[i];
+#endif
+    if (n >= VL) memcpy(p, b, VL);
+    else for (int64_t i = 0; i < n; i++) p[i] = b[i];
+}
 #endif
 
 /* ---- set, fma, choice ---- */
@@ -142,6 +189,22 @@ SIMD float fma1(float a, float b, float c)
 SIMD vf vpick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 SIMD vi vipick(vi mask, vi a, vi b) { return (mask & a) | (~mask & b); }
 
+/* bit i: lane i of a mask */
+SIMD uint32_t vbits(vi mask)
+{
+#if defined(__AVX512F__)
+    return (uint32_t)_mm512_cmplt_epi32_mask((__m512i)mask, _mm512_setzero_si512());
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#elif defined(__SSE4_1__)
+    return (uint32_t)_mm_movemask_ps((__m128)mask);
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; i++) bits |= (uint32_t)(mask[i] != 0) << i;
+    return bits;
+#endif
+}
+
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
 SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
@@ -155,6 +218,46 @@ SIMD vi vfirst(int64_t n)                                          /* mask of th
 }
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
+
+SIMD vi vlanes(void)                                              /* 0, 1, 2 … */
+{
+    vi x;
+    for (int i = 0; i < VL; i++) x[i] = i;
+    return x;
+}
+/* As vload_n, with `rest` in the lanes from n on. */
+SIMD vf vload_or(const float *p, int64_t n, float rest)
+{
+    if (n >= VL) return vload(p);
+    return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
+
+/* x m as 64 bits, in halves; for random numbers */
+SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
+{
+#if defined(__AVX512F__)
+    const __m512i even = _mm512_mul_epu32((__m512i)x, _mm512_set1_epi32((int)m));
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), _mm512_set1_epi32((int)m));
+    *high = (vu)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *low = (vu)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#elif defined(__AVX2__)
+    const __m256i even = _mm256_mul_epu32((__m256i)x, _mm256_set1_epi32((int)m));
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), _mm256_set1_epi32((int)m));
+    *high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#elif defined(__SSE4_1__)
+    const __m128i even = _mm_mul_epu32((__m128i)x, _mm_set1_epi32((int)m));
+    const __m128i odd = _mm_mul_epu32(_mm_srli_epi64((__m128i)x, 32), _mm_set1_epi32((int)m));
+    *high = (vu)_mm_blend_epi16(_mm_srli_epi64(even, 32), odd, 0xcc);
+    *low = (vu)_mm_blend_epi16(even, _mm_slli_epi64(odd, 32), 0xcc);
+#else
+    for (int i = 0; i < VL; i++) {
+        const uint64_t p = (uint64_t)x[i] * m;
+        (*high)[i] = (uint32_t)(p >> 32);
+        (*low)[i] = (uint32_t)p;
+    }
+#endif
+}
 
 /* ---- sums across lanes, in one order on every instruction set ----
 
@@ -178,6 +281,64 @@ SIMD float vmax16(const vf *s)
     float m = x[0];
     for (int i = 1; i < 16; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
     return m;
+}
+
+/* Lane j of vector i becomes lane i of vector j, for VL vectors. */
+SIMD void vtranspose(vf *r)
+{
+#if defined(__AVX512F__)
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {            /* quarter q of vector i + c: column 4 q + c of the rows i .. i + 3 */
+        r[i] = (vf)_mm512_unpacklo_pd((__m512d)t[i], (__m512d)t[i + 2]);
+        r[i + 1] = (vf)_mm512_unpackhi_pd((__m512d)t[i], (__m512d)t[i + 2]);
+        r[i + 2] = (vf)_mm512_unpacklo_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+        r[i + 3] = (vf)_mm512_unpackhi_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+    }
+    for (int c = 0; c < 4; c++) {
+        const __m512 even = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), odd = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);
+        const __m512 even2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88), odd2 = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_f32x4(even, even2, 0x88);
+        t[4 + c] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+        t[8 + c] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+        t[12 + c] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+#elif defined(__AVX2__)
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = (vf)_mm256_unpacklo_pd((__m256d)t[i], (__m256d)t[i + 2]);
+        r[i + 1] = (vf)_mm256_unpackhi_pd((__m256d)t[i], (__m256d)t[i + 2]);
+        r[i + 2] = (vf)_mm256_unpacklo_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+        r[i + 3] = (vf)_mm256_unpackhi_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+    }
+    for (int c = 0; c < 4; c++) {
+        t[c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+        t[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    }
+    for (int i = 0; i < 8; i++) r[i] = t[i];
+#elif defined(__SSE4_1__)
+    const __m128 a = _mm_unpacklo_ps(r[0], r[1]), b = _mm_unpackhi_ps(r[0], r[1]);
+    const __m128 c = _mm_unpacklo_ps(r[2], r[3]), d = _mm_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm_movelh_ps(a, c);
+    r[1] = _mm_movehl_ps(c, a);
+    r[2] = _mm_movelh_ps(b, d);
+    r[3] = _mm_movehl_ps(d, b);
+#else
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < i; j++) {
+            const float x = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = x;
+        }
+#endif
 }
 
 #include "simd_math.h"

@@ -9,6 +9,31 @@ from .op import Op
 from .record import record
 from .tensor import Parameter, Tensor, from_dlpack, from_numpy, no_grad, tensor
 
+__version__ = "0.1.0"
+
+
+# Imported when they are asked for, so that `import fastdl` takes no longer than it must: name -> module, attribute
+_LATER = {name: (name, None) for name in (
+    "activations", "autograd", "callbacks", "constraints", "data", "datasets", "initializers", "layers", "losses", "metrics",
+    "models", "optimizers", "random", "regularizers", "saving")}
+_LATER |= {name: ("models", name) for name in ("Input", "Model", "Sequential")}
+_LATER |= {"Layer": ("layers.layer", "Layer"), "clear_session": ("layers.context", "clear_session"), "load_model": ("saving", "load_model"),
+           "deferred_updates": ("layers.layer", "deferred_updates"), "set_random_seed": ("random", "set_random_seed")}
+
+
+def __getattr__(name):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+    module, attribute = _LATER[name]
+    found = importlib.import_module(f"{__name__}.{module}")
+    found = globals()[name] = getattr(found, attribute) if attribute else found
+    return found
+
+
+def __dir__():
+    return sorted([*globals(), *_LATER])
+
 
 def _choose():
     known = _core.isas()

@@ -1,5 +1,7 @@
 """The errors of fastdl. Each message says what was asked, what was met, and what to do."""
 
+import numpy as np
+
 from . import _core
 
 
@@ -11,8 +13,17 @@ class RecordingError(RuntimeError):
     """Something that a recorded step cannot do, such as reading a value."""
 
 
+class SymbolicError(TypeError, AttributeError):
+    """A value asked of a Symbol, which has only a shape."""
+
+
 class DataError(IndexError):
-    """A value in the data that lies outside its range: a token, a label, an index."""
+    """A value in the data that lies outside its range: a token, a label, an index.
+
+    position   its place in the array that was checked, a list of ints, or None
+    """
+
+    position = None
 
 
 class NotFiniteError(ArithmeticError):
@@ -36,7 +47,10 @@ def _fault(kernel, arrays, sizes, item, label):
     error = explain(arrays, sizes, item) if explain else f"{kernel.name}: item {item} is out of range"
     if isinstance(error, Exception):
         return error
-    return DataError(f"{label}: {error}" if label else error)
+    error = DataError(f"{label}: {error}" if label else error)
+    array = next((a for a in arrays if a is not None), None)
+    error.position = [int(i) for i in np.unravel_index(item, array.shape)] if array is not None and item < array.size else None
+    return error
 
 
 _core.hooks["fault"] = _fault

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from . import _core
-from .errors import RecordingError
+from .errors import RecordingError, SymbolicError
 from .tensor import DTYPES, Tensor, grad_enabled, kernels  # noqa: F401
 
 empty, recorded_calls = _core.empty, _core.recorded_calls
@@ -46,7 +46,8 @@ case = Case
 
 def integers(shape, limit, dtype="int32"):
     """For cases: an array of reproducible integers, 0 to limit - 1."""
-    return np.random.default_rng(limit).integers(0, limit, shape).astype(dtype)
+    n = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(limit)         # without np.random, whose import takes 20 ms
+    return ((n * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(limit)).astype(dtype).reshape(shape)
 
 
 class Symbol:
@@ -61,10 +62,17 @@ class Symbol:
         return self.shape[0]
 
     def __bool__(self):
-        raise TypeError("a symbolic tensor has no value; conditions need an actual tensor")
+        raise SymbolicError("a symbolic tensor has no value; conditions need an actual tensor")
+
+    __float__ = __int__ = __bool__
+
+    def __getattr__(self, name):
+        if hasattr(Tensor, name):
+            raise SymbolicError(f"a symbolic tensor has no {name}; it has only a shape and a dtype")
+        raise AttributeError(f"a symbolic tensor has no {name}")
 
     def __array__(self, *_, **__):
-        raise TypeError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
+        raise SymbolicError("a symbolic tensor has no values; use layers and fastdl.ops, not NumPy, on it")
 
     def __repr__(self):
         return f"<Symbol {self.name or ''} shape={self.shape} dtype={self.dtype}>"
@@ -104,6 +112,7 @@ class Op:
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1
     sources = None
+    traced = False                   # whether backward can follow: forward need not save anything where it cannot
     differentiable = True
     label = ""
     cases = bench = ()
@@ -152,6 +161,7 @@ class Op:
                 sources.append(None)
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
+        traced = self.traced = traced and grad_enabled()
         if self.views:
             out = self.forward(*arrays)
         else:
@@ -167,7 +177,7 @@ class Op:
             if before >= 0 and before == recorded_calls() and self.outputs == 1 and out.size:
                 raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
                                      "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
-        if traced and self.differentiable and grad_enabled():
+        if traced and self.differentiable:       # an op may find out in forward
             self.sources, self.order, self.label = sources, next(_order), _core.get_label()
             if self.outputs == 1 and type(out) is not list:
                 return Tensor(out, True, self)
@@ -259,4 +269,4 @@ def _as_array(x, inputs):
         if a.dtype.kind not in "iufb":
             raise TypeError(f"an op was given {type(x).__name__} of dtype {a.dtype}; it wants numbers")
         a = a.astype("int32" if a.dtype.itemsize < 4 else "int64")
-    return np.ascontiguousarray(a)
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a)     # which would give a scalar an axis

@@ -1,11 +1,16 @@
 """Recording: a step that ran once is replayed in C, without Python."""
 
+import threading
+
 import numpy as np
 
 from . import _core
 from .errors import RecordingError
 from .op import flops_of
 from .tensor import Tensor, grad_enabled
+
+
+_one_at_a_time = threading.RLock()    # programs are recorded one after another, whatever thread records
 
 
 class Program(_core.Program):
@@ -34,11 +39,17 @@ class _Recording:
         self.program = program
 
     def __enter__(self):
-        self.program.start()
+        _one_at_a_time.acquire()
+        try:
+            self.program.start()
+        except BaseException:
+            _one_at_a_time.release()
+            raise
         return self.program
 
     def __exit__(self, *_):
         self.program.stop()
+        _one_at_a_time.release()
 
 
 class Profile:
@@ -86,11 +97,17 @@ class Recorded:
 
     most = 16                        # programs kept; the oldest goes first
 
-    def __init__(self, step):
-        self.step, self.programs, self.seen = step, {}, set()
+    def __init__(self, step, before=None):
+        self.step, self.before, self.programs, self.seen = step, before, {}, set()
+        self.lock = threading.RLock()
         self.__name__, self.__doc__ = getattr(step, "__name__", "step"), step.__doc__
 
     def __call__(self, *args, **kwargs):
+        with self.lock:
+            return _copy(self.borrow(*args, **kwargs))
+
+    def borrow(self, *args, **kwargs):
+        """As a call, but what is returned is the program's own memory, which the next call overwrites. Threads hold .lock."""
         leaves = []
         structure = _flatten((args, kwargs), leaves)
         key = (structure, _core.get_isa(), grad_enabled())
@@ -100,10 +117,13 @@ class Recorded:
             for own, leaf in zip(inputs, leaves):
                 np.copyto(own.array, leaf.array if isinstance(leaf, Tensor) else leaf)
             program.run()
-            return _copy(result)
+            return result
         if key not in self.seen or "check" in _core.hooks:
             self.seen.add(key)
-            return self.step(*args, **kwargs)
+            args, kwargs = _rebuild(structure, iter([a if isinstance(a, Tensor) else Tensor(a) for a in leaves]))
+            return _detached(self.step(*args, **kwargs))
+        if self.before is not None:
+            self.before()
         program, inputs = Program(), []
         for leaf in leaves:
             array = leaf.array if isinstance(leaf, Tensor) else leaf
@@ -117,7 +137,7 @@ class Recorded:
         if len(self.programs) >= self.most:
             del self.programs[next(iter(self.programs))]
         self.programs[key] = program, inputs, result
-        return _copy(result)
+        return result
 
 
 class _Leaf(tuple):

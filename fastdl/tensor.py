@@ -157,11 +157,12 @@ class Parameter(Tensor):
     buffer   where its gradient is to be written: a view into one block shared by the model's parameters, or None
     """
 
-    __slots__ = ("name", "_trainable", "buffer", "regularizer", "path")
+    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path")
 
     def __init__(self, array, name="parameter", trainable=True):
         super().__init__(array, requires_grad=trainable)
-        self.name, self._trainable, self.buffer, self.regularizer, self.path = name, trainable, None, None, name
+        self.name, self._trainable, self.buffer, self.path = name, trainable, None, name
+        self.regularizer = self.constraint = None
 
     @property
     def trainable(self):

@@ -1,4 +1,4 @@
-/* Matrix product: pack the right operand into panels, multiply. */
+/* Matrix products with any strides, sums of columns, gradients of the fused activations. */
 #include "tile.h"
 
 /* panels[j / 32, p, j % 32] = b[p * row + j * column], zeros to the right.  One item: one panel of 32 columns. */
@@ -10,23 +10,171 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
     int64_t row;
     int64_t column;)
 {
-    for (int64_t q = begin; q < end; q++) {
-        float *out = a->panels + q * a->depth * PANEL;
-        const int64_t n = least(a->columns - q * PANEL, PANEL);
-        for (int64_t p = 0; p < a->depth; p++, out += PANEL) {
-            const float *b = a->b + p * a->row + q * PANEL * a->column;
-            int64_t j = 0;
-            if (a->column == 1) for (; j < n; j++) out[j] = b[j];
-            else for (; j < n; j++) out[j] = b[j * a->column];
-            for (; j < PANEL; j++) out[j] = 0;
+    panel_pack(a->panels + begin * a->depth * PANEL, a->b + begin * PANEL * a->column, a->row, a->column, a->depth,
+               least(end * PANEL, a->columns) - begin * PANEL);
+}
+
+/* out = activate(bias + a @ b) with every operand by strides. b_column 0: b is in panels. */
+typedef struct product {
+    float *out; int64_t out_row;
+    const float *a; int64_t a_row, a_depth;
+    const float *b; int64_t b_depth, b_column;
+    const float *bias;
+    int64_t rows, columns, depth, activation, accumulate;
+} product;
+
+/* How a product is cut into blocks: by its shape alone. */
+typedef struct blocks { int64_t rows, columns, down, across; } blocks;   /* of a block; how many */
+
+enum { BLOCK_ROWS = 224, BLOCK_COLUMNS = 256, BLOCK_DEPTH = 256, BLOCKS_WANTED = 8, BLOCK_LEAST = 1 << 16 };
+
+static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
+{
+    int64_t down = pieces(rows, BLOCK_ROWS), across = pieces(columns, BLOCK_COLUMNS);
+    for (;;) {
+        const int64_t height = pieces(rows, most(down, 1)), width = pieces(columns, most(across, 1));
+        if (batch * down * across >= BLOCKS_WANTED || height * width * depth < 2 * BLOCK_LEAST) break;
+        if (width >= 2 * PANEL && (width >= height || height < 2 * TILE_ROWS)) across *= 2;
+        else if (height >= 2 * TILE_ROWS) down *= 2;
+        else break;
+    }
+    blocks s = { most(pieces(rows, most(down, 1)), 1), most(pieces(pieces(columns, most(across, 1)), PANEL), 1) * PANEL, 0, 0 };
+    if (columns <= PANEL / 2) s.rows = pieces(s.rows, PANEL) * PANEL;
+    s.down = pieces(rows, s.rows);
+    s.across = pieces(columns, s.columns);
+    return s;
+}
+
+/* One block of a product: its rows from `row`, its columns from `column`. */
+static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
+{
+    const int64_t pack_a = columns > PANEL && rows > TILE_ROWS;
+    const int64_t pack_b = t->b_column > 1 || (t->b_column == 1 && rows > 4 * TILE_ROWS);
+    float *a_packed = scratch, *b_packed = scratch + (BLOCK_ROWS + 1) * BLOCK_DEPTH;
+    for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+        const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
+        tile s = {
+            .out_row = t->out_row, .a = t->a + row * t->a_row + p * t->a_depth, .a_row = t->a_row, .a_depth = t->a_depth,
+            .depth = depth, .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR, .packed = pack_a,
+        };
+        if (pack_a) {
+            tile_pack(a_packed, s.a, t->a_row, t->a_depth, rows, depth);
+            s.a = a_packed;
+        }
+        if (pack_b) panel_pack(b_packed, t->b + p * t->b_depth + column * t->b_column, t->b_depth, t->b_column, depth, columns);
+        for (int64_t j = 0; j < columns; j += PANEL) {
+            s.out = t->out + row * t->out_row + column + j;
+            s.b = pack_b ? b_packed + j * depth : t->b_column ? t->b + p * t->b_depth + column + j : t->b + (column + j) * t->depth + p * PANEL;
+            s.b_row = pack_b || !t->b_column ? PANEL : t->b_depth;
+            s.bias = last && t->bias ? t->bias + column + j : 0;
+            s.columns = least(columns - j, PANEL);
+            if (s.packed && s.b_row != PANEL && s.columns < PANEL) s.packed = 0, s.a = t->a + row * t->a_row + p * t->a_depth;
+            tile_multiply(&s, rows);
         }
     }
 }
 
-enum { ROWS_AT_ONCE = 84 };      /* rows of an item: whole tiles of 14 and of 6 */
+/* Few columns waste most of a vector: there the rows of a run along the vectors, out^T = b^T @ a^T. */
+INLINE int64_t product_narrow(int64_t rows, int64_t columns)
+{
+    return rows >= VL && columns <= PANEL / 2 && 3 * (pieces(columns, VL) * VL - columns) > VL;
+}
 
-/* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of rows by a panel. */
-KERNEL(matmul, pieces(a->rows, ROWS_AT_ONCE) * pieces(a->columns, PANEL), least(a->rows, ROWS_AT_ONCE) * PANEL * a->depth / 6.0,
+static void product_narrow_block(const product *t, int64_t row, int64_t rows, float *scratch)
+{
+    float *sums = scratch, *panel = scratch + PANEL * PANEL;      /* (columns, PANEL); (BLOCK_DEPTH, PANEL) */
+    for (int64_t end = row + rows; row < end; row += PANEL) {
+        const int64_t n = least(end - row, PANEL);
+        float *out = t->out + row * t->out_row;
+        if (t->accumulate)
+            for (int64_t c = 0; c < t->columns; c++)
+                for (int64_t r = 0; r < n; r++) sums[c * PANEL + r] = out[r * t->out_row + c];
+        for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+            const int64_t depth = least(t->depth - p, BLOCK_DEPTH);
+            const float *a = t->a + row * t->a_row + p * t->a_depth;
+            if (t->a_row != 1) panel_pack(panel, a, t->a_depth, t->a_row, depth, n);
+            const tile s = {
+                .out = sums, .out_row = PANEL, .depth = depth, .columns = n, .accumulate = t->accumulate || p,
+                .a = t->b + p * (t->b_column ? t->b_depth : PANEL), .a_row = t->b_column ? t->b_column : 1,
+                .a_depth = t->b_column ? t->b_depth : PANEL,
+                .b = t->a_row == 1 ? a : panel, .b_row = t->a_row == 1 ? t->a_depth : PANEL,
+            };
+            tile_multiply(&s, t->columns);
+        }
+        for (int64_t c = 0; c < t->columns; c++)
+            for (int j = 0; j < PANEL; j += VL) {
+                const vf y = vload(sums + c * PANEL + j) + vset(t->bias ? t->bias[c] : -0.0f);
+                vstore(sums + c * PANEL + j, activate(y, t->activation));
+            }
+        if (t->columns == 1) for (int64_t r = 0; r < n; r++) out[r * t->out_row] = sums[r];
+        else
+            for (int64_t r = 0; r < n; r += VL)
+                for (int64_t c = 0; c < t->columns; c += VL) {
+                    vf y[VL];
+                    for (int i = 0; i < VL; i++) y[i] = c + i < t->columns ? vload(sums + (c + i) * PANEL + r) : vset(0);
+                    vtranspose(y);
+                    for (int i = 0; i < VL && r + i < n; i++) vstore_n(out + (r + i) * t->out_row + c, y[i], t->columns - c);
+                }
+    }
+}
+
+/* One row, with the right operand in place: one pass over its memory, STREAM of its rows at a time. */
+enum { STREAM = 8 };
+
+static void product_row(const product *t, int64_t row, int64_t column, int64_t columns)
+{
+    float *out = t->out + row * t->out_row + column;
+    const float *a = t->a + row * t->a_row, *b = t->b + column;
+    if (!t->accumulate) for (int64_t j = 0; j < columns; j += VL) vstore_n(out + j, vset(0), columns - j);
+    for (int64_t p = 0; p < t->depth; p += STREAM, b += STREAM * t->b_depth) {
+        const int64_t depth = least(t->depth - p, STREAM);
+        vf x[STREAM];
+        for (int i = 0; i < STREAM; i++) x[i] = vset(i < depth ? a[(p + i) * t->a_depth] : 0);
+        int64_t j = 0;
+        if (depth == STREAM)
+            for (; j + VL <= columns; j += VL) {
+                vf s = vload(out + j);
+                UNROLL for (int i = 0; i < STREAM; i++) s = vfma(x[i], vload(b + i * t->b_depth + j), s);
+                vstore(out + j, s);
+            }
+        for (; j < columns; j += VL) {
+            vf s = vload_n(out + j, columns - j);
+            for (int64_t i = 0; i < depth; i++) s = vfma(x[i], vload_n(b + i * t->b_depth + j, columns - j), s);
+            vstore_n(out + j, s, columns - j);
+        }
+    }
+    if (t->bias || t->activation)
+        for (int64_t j = 0; j < columns; j += VL) {
+            const vf y = vload_n(out + j, columns - j) + (t->bias ? vload_n(t->bias + column + j, columns - j) : vset(-0.0f));
+            vstore_n(out + j, activate(y, t->activation), columns - j);
+        }
+}
+
+/* Block i of the product. */
+static void product_item(const product *t, const blocks *s, int64_t i, char *scratch)
+{
+    const int64_t row = i / s->across * s->rows, column = i % s->across * s->columns;
+    const int64_t rows = least(t->rows - row, s->rows), columns = least(t->columns - column, s->columns);
+    if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, (float *)scratch);
+    else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
+    else product_block(t, row, rows, column, columns, (float *)scratch);
+}
+
+/* Cost of a product: its multiply-adds, and the passes over memory that dominate where rows or columns are few. */
+static double product_cost(double rows, double columns, double depth)
+{
+    return rows * columns * depth / 6 + (rows + columns) * depth / 4 + rows * columns / 2;
+}
+
+static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)
+{
+    const blocks s = product_blocks(rows, columns, depth, 1);
+    return s.down * s.across;
+}
+
+/* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of out. */
+KERNEL(matmul, matmul_blocks(a->rows, a->columns, a->depth),
+       product_cost(a->rows, a->columns, a->depth) / most(matmul_blocks(a->rows, a->columns, a->depth), 1),
     float *out;           /* (rows, columns) */
     const float *x;       /* (rows, depth) by the strides x_row and x_depth */
     const float *panels;  /* of the right operand (depth, columns) */
@@ -39,17 +187,145 @@ KERNEL(matmul, pieces(a->rows, ROWS_AT_ONCE) * pieces(a->columns, PANEL), least(
     int64_t activation;
     int64_t accumulate;)
 {
-    const int64_t panels = pieces(a->columns, PANEL);
+    const blocks s = product_blocks(a->rows, a->columns, a->depth, 1);
+    const product t = {
+        .out = a->out, .out_row = a->columns, .a = a->x, .a_row = a->x_row, .a_depth = a->x_depth, .b = a->panels, .bias = a->bias,
+        .rows = a->rows, .columns = a->columns, .depth = a->depth, .activation = a->activation, .accumulate = a->accumulate,
+    };
+    for (int64_t i = begin; i < end; i++) product_item(&t, &s, i, worker->scratch);
+}
+
+static int64_t matrix_product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)
+{
+    const int64_t parts = split ? most(pieces(depth, split), 1) : 1;
+    const blocks s = product_blocks(rows, columns, split ? split : depth, batch * parts);
+    return s.down * s.across * batch * parts;
+}
+
+/* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
+   split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
+KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
+       product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
+       most(matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
+    float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
+    const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
+    const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
+    OPTIONAL const float *bias;   /* (columns) */
+    int64_t outer;
+    int64_t inner;
+    int64_t rows;
+    int64_t columns;
+    int64_t depth;
+    int64_t split;
+    int64_t left_outer;
+    int64_t left_inner;
+    int64_t left_row;
+    int64_t left_depth;
+    int64_t right_outer;
+    int64_t right_inner;
+    int64_t right_depth;
+    int64_t right_column;
+    int64_t activation;
+    int64_t accumulate;)
+{
+    const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
+    const blocks s = product_blocks(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
+    const int64_t each = s.down * s.across;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t row = i / panels * ROWS_AT_ONCE, q = i % panels;
-        const tile t = {
-            .out = a->out + row * a->columns + q * PANEL, .out_row = a->columns,
-            .a = a->x + row * a->x_row, .a_row = a->x_row, .a_depth = a->x_depth,
-            .b = a->panels + q * PANEL * a->depth, .b_row = PANEL,
-            .bias = a->bias ? a->bias + q * PANEL : 0,
-            .depth = a->depth, .columns = least(a->columns - q * PANEL, PANEL),
-            .accumulate = a->accumulate, .activation = a->activation,
+        const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
+        const product t = {
+            .out = a->out + n * a->rows * a->columns, .out_row = a->columns,
+            .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
+            .a_row = a->left_row, .a_depth = a->left_depth,
+            .b = a->right + outer * a->right_outer + inner * a->right_inner + part * most_depth * a->right_depth,
+            .b_depth = a->right_depth, .b_column = a->right_column, .bias = a->bias,
+            .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
+            .activation = a->activation, .accumulate = a->accumulate,
         };
-        tile_multiply(&t, least(a->rows - row, ROWS_AT_ONCE));
+        product_item(&t, &s, i % each, worker->scratch);
+    }
+}
+
+enum { INNER_PIECE = 4096 };
+
+/* out[k] = sum of a[i] * b[i] over piece k of 4096 numbers.  One item: one piece. */
+KERNEL(inner_product, pieces(a->size, INNER_PIECE), INNER_PIECE / 2,
+    float *out;           /* (ceil(size / 4096)) */
+    const float *x;       /* (size) */
+    const float *y;       /* (size) */
+    int64_t size;)
+{
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t stop = least((k + 1) * INNER_PIECE, a->size);
+        vf s[SUM16];
+        for (int i = 0; i < SUM16; i++) s[i] = vset(0);
+        for (int64_t j = k * INNER_PIECE; j < stop; j += 16)
+            for (int i = 0; i < SUM16; i++) {
+                const int64_t n = most(stop - j - i * VL, 0);
+                s[i] = vfma(vload_n(a->x + j + i * VL, n), vload_n(a->y + j + i * VL, n), s[i]);
+            }
+        a->out[k] = vsum16(s);
+    }
+}
+
+/* out[n] = sum over k, upwards, of parts[n, k].  One item: one number of out. */
+KERNEL(sum_parts, a->outer * a->size, a->count,
+    float *out;           /* (outer, size) */
+    const float *parts;   /* (outer, count, size) */
+    int64_t outer;
+    int64_t count;
+    int64_t size;)
+{
+    for (int64_t i = begin; i < end; ) {
+        const int64_t n = i / a->size, j = i % a->size, left = least(end - i, a->size - j);
+        const float *x = a->parts + n * a->count * a->size + j;
+        vf s = vset(0);
+        for (int64_t k = 0; k < a->count; k++) s = s + vload_n(x + k * a->size, left);
+        vstore_n(a->out + i, s, left);
+        i += least(left, VL);
+    }
+}
+
+/* out[k, j] = sum of x[i, j] over the rows i of piece k.  One item: a piece of `split` rows by 256 columns. */
+KERNEL(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
+    float *out;           /* (ceil(rows / split), columns) */
+    const float *x;       /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    int64_t split;)
+{
+    const int64_t across = pieces(a->columns, 256);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t k = i / across, first = i % across * 256, stop = least(first + 256, a->columns);
+        const int64_t rows = least(a->rows - k * a->split, a->split);
+        for (int64_t j = first; j < stop; j += 4 * VL) {
+            const float *x = a->x + k * a->split * a->columns + j;
+            vf s[4] = { vset(0), vset(0), vset(0), vset(0) };
+            if (stop - j >= 4 * VL)
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload(x + r * a->columns + v * VL);
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload_n(x + r * a->columns + v * VL, most(stop - j - v * VL, 0));
+            UNROLL for (int v = 0; v < 4; v++) vstore_n(a->out + k * a->columns + j + v * VL, s[v], most(stop - j - v * VL, 0));
+        }
+    }
+}
+
+/* d_x = d_y times the derivative of the activation, from its result y.  One item: one number. */
+KERNEL(activation_grad, a->size, 1.5,
+    float *d_x;           /* (size) */
+    const float *d_y;     /* (size) */
+    const float *y;       /* (size) */
+    int64_t size;
+    int64_t activation;)
+{
+    for (int64_t i = begin; i < end; i += VL) {
+        const vf d = vload_n(a->d_y + i, end - i), y = vload_n(a->y + i, end - i);
+        vf g = d;
+        if (a->activation == ACT_RELU) g = vpick(y > vset(0), d, vset(0));
+        else if (a->activation == ACT_SIGMOID) g = d * y * (vset(1) - y);
+        else if (a->activation == ACT_TANH) g = d * (vset(1) - y * y);
+        vstore_n(a->d_x + i, g, end - i);
     }
 }

@@ -1,2 +1,158 @@
-/* random kernels. */
+/* Random numbers: Philox 4x32-10 (Salmon et al., 2011), a function of key and counter, so that every number depends only on
+   the generator's seed, on how many draws came before, and on its own index.
+
+   The numbers of a draw come in groups of 64: 16 lanes by the 4 words of a Philox block. Number i is word i % 64 / 16 of block
+   16 (i / 64) + i % 16. The counter is (block: 64 bits, draw: 48 bits, attempt: 16 bits); the key is the seed. */
 #include "kernel.h"
+
+typedef struct { uint32_t bits[64]; } philox;
+
+INLINE vu vuset(uint32_t x) { return (vu)viset((int32_t)x); }
+
+INLINE philox philox_group(const int64_t *key, int64_t group, uint32_t attempt)
+{
+    philox p;
+    const uint64_t first = (uint64_t)group * 16;          /* the 16 blocks of a group differ in their lower half only */
+    for (int l = 0; l < 16; l += VL) {
+        vu c0 = vuset((uint32_t)first + (uint32_t)l) + (vu)vlanes(), c1 = vuset((uint32_t)(first >> 32)), c2 = vuset((uint32_t)key[1]);
+        vu c3 = vuset((uint32_t)((uint64_t)key[1] >> 32) << 16 | attempt);
+        uint32_t k0 = (uint32_t)key[0], k1 = (uint32_t)((uint64_t)key[0] >> 32);
+        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+            vu high0, low0, high1, low1;
+            vmul_wide(c0, 0xD2511F53u, &high0, &low0);
+            vmul_wide(c2, 0xCD9E8D57u, &high1, &low1);
+            c0 = high1 ^ c1 ^ vuset(k0);
+            c1 = low1;
+            c2 = high0 ^ c3 ^ vuset(k1);
+            c3 = low0;
+        }
+        vistore((int32_t *)p.bits + l, (vi)c0);
+        vistore((int32_t *)p.bits + 16 + l, (vi)c1);
+        vistore((int32_t *)p.bits + 32 + l, (vi)c2);
+        vistore((int32_t *)p.bits + 48 + l, (vi)c3);
+    }
+    return p;
+}
+
+/* 24 bits as a number in 0 .. 1, 1 not included */
+INLINE vf unit(const uint32_t *bits) { return vtofloat(viload((const int32_t *)bits) >> 8 & viset(0xffffff)) * vset(0x1p-24f); }
+
+/* 32 bits as a number in 0 .. 1, 0 not included */
+INLINE vf above_zero(const uint32_t *bits)
+{
+    const vi b = viload((const int32_t *)bits);
+    return vfma(vtofloat(b >> 16 & viset(0xffff)), vset(0x1p-16f), vtofloat(b & viset(0xffff)) * vset(0x1p-32f) + vset(0x1p-32f));
+}
+
+/* Two independent standard normal numbers of two words (Box and Muller, 1958). */
+INLINE void normal_pair(const uint32_t *first, const uint32_t *second, vf *a, vf *b)
+{
+    const vf radius = vsqrt(vset(-2) * vlog(above_zero(first))), angle = unit(second) * vset(6.283185307179586f);
+    *a = radius * vcos(angle);
+    *b = radius * vsin(angle);
+}
+
+/* 64 standard normal numbers in the order of their indices */
+INLINE void normal_group(float *normal, const philox *p)
+{
+    for (int w = 0; w < 4; w += 2)
+        for (int l = 0; l < 16; l += VL) {
+            vf a, b;
+            normal_pair(p->bits + w * 16 + l, p->bits + w * 16 + 16 + l, &a, &b);
+            vstore(normal + w * 16 + l, a);
+            vstore(normal + w * 16 + 16 + l, b);
+        }
+}
+
+/* key = state; state[1] += 1: a key for one draw.  One item. */
+KERNEL(next_key, 1, 1,
+    int64_t *key;         /* (2) */
+    int64_t *state;       /* (2) seed, draws so far */)
+{
+    a->key[0] = a->state[0];
+    a->key[1] = a->state[1]++;
+}
+
+/* y uniform in low .. high.  One item: 64 numbers. */
+KERNEL(random_uniform, pieces(a->size, 64), 200,
+    float *y;             /* (size) */
+    const int64_t *key;   /* (2) */
+    int64_t size;
+    double low;
+    double high;)
+{
+    const vf low = vset((float)a->low), width = vset((float)(a->high - a->low));
+    for (int64_t i = begin; i < end; i++) {
+        const philox p = philox_group(a->key, i, 0);
+        for (int64_t j = 0; j < 64 && i * 64 + j < a->size; j += VL)
+            vstore_n(a->y + i * 64 + j, vfma(unit(p.bits + j), width, low), a->size - i * 64 - j);
+    }
+}
+
+/* y = low .. low + range - 1, each as likely.  One item: 64 numbers. */
+KERNEL(random_integers, pieces(a->size, 64), 200,
+    int32_t *y;           /* (size) */
+    const int64_t *key;   /* (2) */
+    int64_t size;
+    int64_t low;
+    int64_t range;)
+{
+    for (int64_t i = begin; i < end; i++) {
+        const philox p = philox_group(a->key, i, 0);
+        for (int64_t j = 0; j < 64 && i * 64 + j < a->size; j++)
+            a->y[i * 64 + j] = (int32_t)(a->low + (int64_t)((uint64_t)p.bits[j] * (uint64_t)a->range >> 32));
+    }
+}
+
+/* y = x + mean + deviation * normal numbers; those beyond `most` deviations are drawn again.  One item: 64 numbers. */
+KERNEL(random_normal, pieces(a->size, 64), 500,
+    float *y;             /* (size) */
+    OPTIONAL const float *x;  /* (size) */
+    const int64_t *key;   /* (2) */
+    int64_t size;
+    double mean;
+    double deviation;
+    double most;)         /* infinity: none is drawn again */
+{
+    const vf mean = vset((float)a->mean), deviation = vset((float)a->deviation);
+    for (int64_t i = begin; i < end; i++) {
+        float normal[64], again[64];
+        philox p = philox_group(a->key, i, 0);
+        normal_group(normal, &p);
+        for (uint32_t attempt = 1, wrong = isfinite(a->most); wrong && attempt < 65536; attempt++) {
+            wrong = 0;
+            for (int j = 0; j < 64; j++) wrong |= fabsf(normal[j]) > (float)a->most;
+            if (!wrong) break;
+            p = philox_group(a->key, i, attempt);
+            normal_group(again, &p);
+            for (int j = 0; j < 64; j++) if (fabsf(normal[j]) > (float)a->most) normal[j] = again[j];
+        }
+        for (int64_t j = 0; j < 64 && i * 64 + j < a->size; j += VL) {
+            const int64_t at = i * 64 + j, n = a->size - at;
+            vf y = vfma(vload(normal + j), deviation, mean);
+            if (a->x) y += vload_n(a->x + at, n);
+            vstore_n(a->y + at, y, n);
+        }
+    }
+}
+
+/* y = x * scale where the number's 32 random bits are at least `threshold`, else 0.  One item: 64 numbers. */
+KERNEL(dropout, pieces(a->size, 64), 200,
+    float *y;             /* (size) */
+    const float *x;       /* (size) */
+    const int64_t *key;   /* (2) */
+    int64_t size;
+    int64_t threshold;
+    double scale;)
+{
+    const vf scale = vset((float)a->scale);
+    const vi flip = viset(INT32_MIN), threshold = viset((int32_t)((uint32_t)a->threshold ^ 0x80000000u));   /* unsigned order */
+    for (int64_t i = begin; i < end; i++) {
+        const philox p = philox_group(a->key, i, 0);
+        for (int64_t j = 0; j < 64 && i * 64 + j < a->size; j += VL) {
+            const int64_t at = i * 64 + j, n = a->size - at;
+            const vi bits = viload((const int32_t *)p.bits + j) ^ flip;
+            vstore_n(a->y + at, vpick(bits >= threshold, vload_n(a->x + at, n) * scale, vset(0)), n);
+        }
+    }
+}

@@ -20,7 +20,7 @@ def as_numpy(value, name):
         raise TypeError(f"{name}: has dtype {a.dtype}; wanted are numbers")
     if a.dtype.name not in ("float32", "float64", "int32", "int64", "uint8", "bool"):
         a = a.astype("float32" if a.dtype.kind == "f" else "int64" if a.dtype.itemsize >= 4 else "int32")
-    return a
+    return np.asarray(a, a.dtype.newbyteorder("="), order="C")
 
 
 class Arrays:

@@ -1,12 +1,14 @@
 """Operations on tensors: functions that take tensors, arrays or numbers and return tensors."""
 
-from .convolution import *  # noqa: F401,F403
 from .activation import *  # noqa: F401,F403
+from .convolution import *  # noqa: F401,F403
+from .depthwise import *  # noqa: F401,F403
 from .elementwise import *  # noqa: F401,F403
 from .indexing import *  # noqa: F401,F403
-from .math import *  # noqa: F401,F403
 from .linear import *  # noqa: F401,F403
 from .loss import *  # noqa: F401,F403
+from .math import *  # noqa: F401,F403
+from .metric import *  # noqa: F401,F403
 from .normalization import *  # noqa: F401,F403
 from .optimizer import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403

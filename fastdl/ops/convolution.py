@@ -1,1 +1,369 @@
-"""Convolution ops."""
+"""Convolutions over (batch, height, width, channels)."""
+
+import math
+
+import numpy as np
+
+from ..errors import shape_error
+from ..op import ACTIVATIONS, Op, case, kernels, twin
+from .linear import PANEL, activate, panel_floats, product, sum_columns
+
+__all__ = ["conv2d"]
+
+IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
+WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
+
+
+def pair(value):
+    """A number for both axes, or one for each."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def extent(size, window, stride, dilation, padding):
+    """How many windows there are along an axis, and how many zeros stand before it.
+
+    padding  "valid", "same" (Keras: an odd zero more stands at the end) or (before, after)
+    """
+    reach = (window - 1) * dilation + 1
+    if padding == "same":
+        out = -(-size // stride)
+        return out, max((out - 1) * stride + reach - size, 0) // 2
+    before, after = (0, 0) if padding == "valid" else padding
+    return (size + before + after - reach) // stride + 1, before
+
+
+def grid(op, images, window, strides, dilation, padding):
+    """((out_height, top), (out_width, left)); a ShapeError where a window finds no place."""
+    if min(window) < 1 or min(strides) < 1 or min(dilation) < 1:
+        raise ValueError(f"{op}: window, strides and dilation must be at least 1, not {window}, {strides}, {dilation}")
+    if isinstance(padding, str):
+        if padding not in ("valid", "same"):
+            raise ValueError(f"{op}: padding must be 'valid', 'same' or ((top, bottom), (left, right)), not {padding!r}")
+        padding = padding, padding
+    elif min(min(pair(p)) for p in padding) < 0:
+        raise ValueError(f"{op}: padding must not be negative: {padding}")
+    found = [extent(*axis) for axis in zip(images.shape[1:3], window, strides, dilation, map(_sides, padding))]
+    if min(found)[0] < 1 and padding[0] != "same":
+        reach = tuple((w - 1) * d + 1 for w, d in zip(window, dilation))
+        raise shape_error(op, f"a window of {reach[0]} x {reach[1]} does not fit into the padded images",
+                          images=(images.shape, IMAGES))
+    return found
+
+
+def _sides(padding):
+    return padding if isinstance(padding, str) else pair(padding)
+
+
+# ---- twins ------------------------------------------------------------------------------------------------------------
+
+def reach(out, stride, window, dilation, size):
+    """Places along an axis that the windows or the `size` places of the padded image reach."""
+    return max((out - 1) * stride + (window - 1) * dilation + 1, size)
+
+
+def windows(images, *, out_height, out_width, kernel_height, kernel_width, stride_height, stride_width, dilation_height,
+            dilation_width, top, left, fill=0):
+    """(batch, out_height, out_width, kernel_height, kernel_width, channels), a view: what each window sees."""
+    batch, height, width, channels = images.shape
+    padded = np.full((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
+                      reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), fill, images.dtype)
+    padded[:, top:top + height, left:left + width] = images
+    b, y, x, c = padded.strides
+    return np.lib.stride_tricks.as_strided(
+        padded, (batch, out_height, out_width, kernel_height, kernel_width, channels),
+        (b, y * stride_height, x * stride_width, y * dilation_height, x * dilation_width, c))
+
+
+@twin
+def im2col(patches, images, *, batch, height, width, channels, **window):
+    seen = windows(images.reshape(batch, height, width, channels), **window)
+    patches.reshape(seen.shape)[...] = seen
+
+
+@twin
+def col2im(images, patches, *, batch, height, width, channels, out_height, out_width, kernel_height, kernel_width, stride_height,
+           stride_width, dilation_height, dilation_width, top, left):
+    padded = np.zeros((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
+                       reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), images.dtype)
+    patches = patches.reshape(batch, out_height, out_width, kernel_height, kernel_width, channels)
+    for ky, kx in np.ndindex(kernel_height, kernel_width):
+        y, x = ky * dilation_height, kx * dilation_width
+        rows, columns = slice(y, y + out_height * stride_height, stride_height), slice(x, x + out_width * stride_width, stride_width)
+        padded[:, rows, columns][:, :out_height, :out_width] += patches[:, :, :, ky, kx]
+    images.reshape(batch, height, width, channels)[...] = padded[:, top:top + height, left:left + width]
+
+
+def unpacked(panels, groups, depth, columns):
+    """(groups, depth, columns): the matrices in panels."""
+    n = -(-columns // PANEL)
+    whole = panels.reshape(-1)[:groups * n * depth * PANEL].reshape(groups, n, depth, PANEL)
+    return whole.transpose(0, 2, 1, 3).reshape(groups, depth, n * PANEL)[:, :, :columns]
+
+
+def activate_grad(d, y, activation):
+    """What csrc/kernels/convolution.c's activate_grad does, in NumPy."""
+    if activation == 1:
+        return np.where(y > 0, d, 0)
+    return d * y * (1 - y) if activation == 2 else d * (1 - y * y) if activation == 3 else d
+
+
+def _flops(*, batch, out_height, out_width, filters, kernel_height, kernel_width, channels, groups, **_):
+    return 2 * batch * out_height * out_width * filters * kernel_height * kernel_width * channels // groups
+
+
+@twin(flops=_flops)
+def conv2d(out, images, panels, bias, *, batch, height, width, channels, filters, groups, activation, **window):
+    places = window["kernel_height"] * window["kernel_width"]
+    depth = places * channels // groups
+    matrices = unpacked(panels, groups, depth, filters // groups)
+    seen = windows(images.reshape(batch, height, width, channels), **window).reshape(-1, places, groups, channels // groups)
+    y = np.concatenate([seen[:, :, g].reshape(len(seen), depth) @ matrices[g] for g in range(groups)], 1)
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
+def _classes(kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, top, left):
+    """The kernel's places (ky, kx) in the order of conv2d_pack_flipped."""
+    for cy in range(stride_height):
+        for cx in range(stride_width):
+            for ky in reversed(range(kernel_height)):
+                for kx in reversed(range(kernel_width)):
+                    if (cy + top - ky * dilation_height) % stride_height == 0 and (cx + left - kx * dilation_width) % stride_width == 0:
+                        yield ky, kx
+
+
+@twin
+def conv2d_pack_flipped(panels, kernel, *, channels, filters, kernel_height, kernel_width, stride_height, stride_width,
+                        dilation_height, dilation_width, top, left, groups):
+    kernel = kernel.reshape(kernel_height, kernel_width, channels // groups, groups, filters // groups)
+    places = list(_classes(kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, top, left))
+    rows = np.array([kernel[ky, kx] for ky, kx in places])            # taps, channels, groups, filters
+    rows = rows.transpose(2, 0, 3, 1).reshape(groups, -1, channels // groups)
+    n = -(-rows.shape[2] // PANEL)
+    full = np.zeros((groups, rows.shape[1], n * PANEL), kernel.dtype)
+    full[:, :, :rows.shape[2]] = rows
+    full = full.reshape(groups, rows.shape[1], n, PANEL).transpose(0, 2, 1, 3)
+    panels.reshape(-1)[:full.size] = full.reshape(-1)
+
+
+@twin(flops=_flops)
+def conv2d_d_images(d_images, d_out, panels, *, channels, filters, groups, **sizes):
+    kernel_height, kernel_width = sizes["kernel_height"], sizes["kernel_width"]
+    matrices = unpacked(panels, groups, kernel_height * kernel_width * (filters // groups), channels // groups)
+    matrices = matrices.reshape(groups, -1, filters // groups, channels // groups)
+    rows = d_out.reshape(-1, groups, filters // groups)
+    d_patches = np.empty((len(rows), kernel_height, kernel_width, groups, channels // groups), d_out.dtype)
+    for i, (ky, kx) in enumerate(_classes(**{name: sizes[name] for name in WINDOW})):
+        for g in range(groups):
+            d_patches[:, ky, kx, g] = rows[:, g] @ matrices[g, i]
+    col2im(d_images, d_patches, channels=channels, **sizes)
+
+
+def _by_piece(x, piece):
+    """The rows of x in pieces: (pieces, piece, columns), zeros behind the last."""
+    n = -(-len(x) // piece)
+    full = np.zeros((n * piece, x.shape[1]), x.dtype)
+    full[:len(x)] = x
+    return full.reshape(n, piece, x.shape[1])
+
+
+@twin(flops=_flops)
+def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height, width, channels, filters, groups, activation, piece,
+                    **window):
+    own = d_out.reshape(-1, filters)
+    if activation:
+        own = activate_grad(own, out.reshape(own.shape), activation)
+    if d_z is not None:
+        d_z.reshape(own.shape)[...] = own
+    if d_bias is not None:
+        d_bias.reshape(-1, filters)[...] = _by_piece(own, piece).sum(1)
+    places, taken, columns = window["kernel_height"] * window["kernel_width"], channels // groups, filters // groups
+    seen = windows(images.reshape(batch, height, width, channels), **window)
+    seen, d = _by_piece(seen.reshape(len(own), places * channels), piece), _by_piece(own, piece)
+    seen = seen.reshape(len(seen), piece, places, groups, taken)
+    d_kernel = d_kernel.reshape(-1, places * taken, groups, columns)
+    for g in range(groups):
+        rows = seen[:, :, :, g].reshape(len(seen), piece, places * taken)
+        d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ d[:, :, g * columns:(g + 1) * columns]
+
+
+@twin
+def im2col(patches, images, *, batch, height, width, channels, **sizes):  # noqa: F811
+    seen = windows(images.reshape(batch, height, width, channels), **sizes)
+    patches.reshape(seen.shape)[...] = seen
+
+
+@twin
+def col2im(images, patches, *, batch, height, width, channels, out_height, out_width, kernel_height, kernel_width,
+           stride_height, stride_width, dilation_height, dilation_width, top, left):
+    padded = np.zeros((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
+                       reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), images.dtype)
+    patches = patches.reshape(batch, out_height, out_width, kernel_height, kernel_width, channels)
+    for ky, kx in np.ndindex(kernel_height, kernel_width):
+        y, x = ky * dilation_height, kx * dilation_width
+        padded[:, y:y + out_height * stride_height:stride_height, x:x + out_width * stride_width:stride_width][
+            :, :out_height, :out_width] += patches[:, :, :, ky, kx]
+    images.reshape(batch, height, width, channels)[...] = padded[:, top:top + height, left:left + width]
+
+
+# ---- ops --------------------------------------------------------------------------------------------------------------
+
+class Windows:
+    """What the ops over windows of images share: where the windows lie, as sizes for their kernels."""
+
+    def measure(self, images, window):
+        """The sizes of the images and of the windows that they are seen through."""
+        (out_height, top), (out_width, left) = self.places(images, window)
+        batch, height, width, channels = images.shape
+        (stride_height, stride_width), (dilation_height, dilation_width) = pair(self.strides), pair(self.dilation)
+        return dict(batch=batch, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width,
+                    kernel_height=window[0], kernel_width=window[1], stride_height=stride_height, stride_width=stride_width,
+                    dilation_height=dilation_height, dilation_width=dilation_width, top=top, left=left)
+
+    def places(self, images, window):
+        """((out_height, top), (out_width, left))."""
+        return grid(self.name, images, tuple(window), pair(self.strides), pair(self.dilation), self.padding)
+
+    def check(self, images, kernel, bias, filters):
+        """Raise where bias or activation do not fit."""
+        if bias is not None and tuple(bias.shape) != (filters,):
+            raise shape_error(self.name, f"bias has shape {tuple(bias.shape)}, {filters} filters want ({filters},)",
+                              bias=(bias.shape, "filters"), kernel=(kernel.shape, KERNEL))
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"{self.name}: activation must be one of {', '.join(map(repr, ACTIVATIONS))}, not {self.activation!r}")
+
+
+class Conv2D(Windows, Op):
+    """Two-dimensional convolution, with bias and activation.
+
+    images   (batch, height, width, channels)
+    kernel   (kernel_height, kernel_width, channels / groups, filters)
+    bias     (filters), or None
+    returns  (batch, out_height, out_width, filters)
+
+    padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "sigmoid" or "tanh". With groups, the
+    g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
+    a matrix of all patches in memory, and takes no groups.
+    """
+
+    strides: tuple = (1, 1)
+    padding: object = "valid"
+    dilation: tuple = (1, 1)
+    groups: int = 1
+    activation: str = None
+    algorithm: str = "implicit"
+
+    def shape(self, images, kernel, bias=None):
+        if len(images.shape) != 4 or len(kernel.shape) != 4:
+            raise shape_error(self.name, "images and kernel have four axes each", images=(images.shape, IMAGES),
+                              kernel=(kernel.shape, KERNEL))
+        groups, channels, filters = self.groups, images.shape[3], kernel.shape[3]
+        if groups < 1 or channels != kernel.shape[2] * groups:
+            per = f" in each of {groups} groups" if groups != 1 else ""
+            raise shape_error(self.name, f"images have {channels} channels, kernel expects {kernel.shape[2]}{per}",
+                              images=(images.shape, IMAGES), kernel=(kernel.shape, KERNEL))
+        if filters % groups:
+            raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
+        self.check(images, kernel, bias, filters)
+        if self.algorithm not in ("implicit", "im2col") or self.algorithm == "im2col" and groups > 1:
+            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'implicit' and, for one group, 'im2col'")
+        (rows, _), (columns, _) = self.places(images, kernel.shape[:2])
+        return images.shape[0], rows, columns, filters
+
+    def forward(self, out, images, kernel, bias=None):
+        kernel_height, kernel_width, taken, filters = kernel.shape
+        self.images, self.kernel, self.out, self.patches = images, kernel, out, None
+        self.act, self.sizes = ACTIVATIONS[self.activation], self.measure(images, kernel.shape[:2])
+        depth, columns, self.pixels = kernel_height * kernel_width * taken, filters // self.groups, math.prod(out.shape[:3])
+        if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
+            self.patches = images
+        elif self.algorithm == "im2col":
+            self.patches = self.empty((self.pixels, depth))
+            kernels.im2col(self.patches, images, **self.sizes)
+        if self.patches is not None:
+            product(self, out, self.patches, kernel, bias, rows=self.pixels, columns=filters, depth=depth, left_row=depth,
+                    left_depth=1, right_depth=filters, right_column=1, activation=self.act)
+            return
+        each = panel_floats(depth, columns)
+        panels, flat = self.empty((self.groups * each,)), kernel.reshape(-1)
+        for g in range(self.groups):
+            kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
+        kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
+
+    def backward(self, d_out, d_images, d_kernel, d_bias=None):
+        implicit, size, filters = self.patches is None and d_kernel is not None, self.kernel.size, self.kernel.shape[3]
+        d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
+        if implicit:
+            # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
+            piece = max(512, -(-self.pixels // (16 if size > 8192 else 64)))
+            count = -(-self.pixels // piece)
+            parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
+            kernels.conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
+                                    filters=filters, groups=self.groups, activation=self.act, piece=piece)
+            kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+            if d_bias is not None:
+                kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
+        elif self.act:
+            kernels.activation_grad(d_z, d_out, self.out, size=d_out.size, activation=self.act)
+        d_z = d_out if d_z is None else d_z
+        if d_bias is not None and not implicit:
+            sum_columns(self, d_bias, d_z, self.pixels, filters)
+        if d_kernel is not None and not implicit:
+            product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
+                    left_depth=size // filters, right_depth=filters, right_column=1)
+        if d_images is not None:
+            self.backward_images(d_z, d_images)
+
+    def backward_images(self, d_z, d_images):
+        kernel_height, kernel_width, taken, filters = self.kernel.shape
+        if self.patches is None:
+            panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
+            window = {name: self.sizes[name] for name in WINDOW}
+            kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups, **window)
+            kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
+            return
+        depth = kernel_height * kernel_width * taken
+        d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
+        product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
+                right_depth=1, right_column=filters)
+        if d_patches is not d_images:
+            kernels.col2im(d_images, d_patches, **self.sizes)
+
+    def definition(self, images, kernel, bias=None):
+        (rows, top), (columns, left) = self.places(images, kernel.shape[:2])
+        (sy, sx), (dy, dx) = pair(self.strides), pair(self.dilation)
+        batch, height, width, channels = images.shape
+        taken, each = channels // self.groups, kernel.shape[3] // self.groups
+        z = np.zeros((batch, rows, columns, kernel.shape[3]), images.dtype)
+        for y, x, ky, kx in np.ndindex(rows, columns, *kernel.shape[:2]):
+            at = y * sy - top + ky * dy, x * sx - left + kx * dx
+            if 0 <= at[0] < height and 0 <= at[1] < width:
+                for g in range(self.groups):
+                    z[:, y, x, g * each:(g + 1) * each] += np.einsum(
+                        "nc,cf->nf", images[:, at[0], at[1], g * taken:(g + 1) * taken], kernel[ky, kx, :, g * each:(g + 1) * each])
+        z = z if bias is None else z + bias
+        return {None: lambda: z, "linear": lambda: z, "relu": lambda: np.maximum(z, 0), "tanh": lambda: np.tanh(z),
+                "sigmoid": lambda: 1 / (1 + np.exp(-z))}[self.activation]()
+
+    cases = [
+        case(images=(1, 1, 1, 1), kernel=(1, 1, 1, 1)),
+        case(images=(2, 7, 6, 1), kernel=(3, 3, 1, 5), bias=(5,), activation="relu"),
+        case(images=(2, 5, 7, 1), kernel=(2, 3, 1, 33), bias=(33,), padding="same", dilation=(1, 2)),
+        case(images=(2, 7, 6, 3), kernel=(3, 2, 3, 17), bias=(17,), padding="same", strides=(2, 3), activation="tanh"),
+        case(images=(1, 8, 9, 4), kernel=(3, 3, 2, 6), padding=((2, 1), (0, 3)), dilation=(2, 1), groups=2, activation="sigmoid"),
+        case(images=(2, 5, 5, 3), kernel=(1, 1, 3, 34), bias=(34,), activation="relu"),
+        case(images=(2, 5, 5, 3), kernel=(1, 1, 3, 4), strides=(2, 2)),
+        case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
+        case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
+        case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
+    ]
+    bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same")]
+
+
+def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
+           algorithm="implicit"):
+    return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
+                        activation=activation, algorithm=algorithm)
+
+
+conv2d.__doc__ = Conv2D.__doc__

@@ -5,6 +5,8 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 
+__all__ = ["linear", "matmul", "dot", "tensordot"]
+
 PANEL = 32
 
 
@@ -22,23 +24,411 @@ def panel_floats(depth, columns):
     return -(-columns // PANEL) * PANEL * depth
 
 
+def strided(array, shape, *strides):
+    """A view of the array's memory by strides counted in elements."""
+    return np.lib.stride_tricks.as_strided(array.reshape(-1), shape, [s * array.itemsize for s in strides])
+
+
 @twin
 def pack(panels, b, *, depth, columns, row, column):
-    matrix = np.lib.stride_tricks.as_strided(b, (depth, columns), (row * b.itemsize, column * b.itemsize))
     n = -(-columns // PANEL)
     full = np.zeros((depth, n * PANEL), b.dtype)
-    full[:, :columns] = matrix
+    full[:, :columns] = strided(b, (depth, columns), row, column)
     panels.reshape(-1)[: n * depth * PANEL] = full.reshape(depth, n, PANEL).transpose(1, 0, 2).reshape(-1)
 
 
 @twin(flops=lambda *, rows, columns, depth, **_: 2 * rows * columns * depth)
 def matmul(out, x, panels, bias, *, rows, columns, depth, x_row, x_depth, activation, accumulate):
-    left = np.lib.stride_tricks.as_strided(x, (rows, depth), (x_row * x.itemsize, x_depth * x.itemsize))
     n = -(-columns // PANEL)
     right = panels.reshape(-1)[: n * depth * PANEL].reshape(n, depth, PANEL).transpose(1, 0, 2).reshape(depth, -1)[:, :columns]
-    y = left @ right
+    y = strided(x, (rows, depth), x_row, x_depth) @ right
     if accumulate:
         y = out.reshape(rows, columns) + y
     if bias is not None:
         y = y + bias
     out.reshape(rows, columns)[...] = activate(y, activation)
+
+
+@twin(flops=lambda *, outer, inner, rows, columns, depth, **_: 2 * outer * inner * rows * columns * depth)
+def matrix_product(out, left, right, bias, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
+                   left_depth, right_outer, right_inner, right_depth, right_column, activation, accumulate):
+    a = strided(left, (outer, inner, rows, depth), left_outer, left_inner, left_row, left_depth)
+    b = strided(right, (outer, inner, depth, columns), right_outer, right_inner, right_depth, right_column)
+    starts = range(0, max(depth, 1), split or max(depth, 1))
+    y = np.stack([np.matmul(a[..., p: p + split if split else depth], b[:, :, p: p + split if split else depth]) for p in starts], 2)
+    out = out.reshape(y.shape)
+    if accumulate:
+        y = out + y
+    if bias is not None:
+        y = y + bias
+    out[...] = activate(y, activation)
+
+
+@twin(flops=lambda *, size: 2 * size)
+def inner_product(out, x, y, *, size):
+    products = x.reshape(-1) * y.reshape(-1)
+    out.reshape(-1)[...] = [products[i: i + 4096].sum() for i in range(0, size, 4096)]
+
+
+@twin
+def sum_parts(out, parts, *, outer, count, size):
+    out.reshape(outer, size)[...] = parts.reshape(outer, count, size).sum(1)
+
+
+@twin
+def column_sums(out, x, *, rows, columns, split):
+    x = x.reshape(rows, columns)
+    out.reshape(-1, columns)[...] = [x[i: i + split].sum(0) for i in range(0, rows, split)]
+
+
+@twin
+def activation_grad(d_x, d_y, y, *, size, activation):
+    d_y, y = d_y.reshape(d_x.shape), y.reshape(d_x.shape)
+    d_x[...] = np.where(y > 0, d_y, 0) if activation == 1 else d_y * y * (1 - y) if activation == 2 else d_y * (1 - y * y)
+
+
+def split_of(depth, columns):
+    """Terms in a piece of a sum of `depth` terms for each of `columns` results; 0: one piece."""
+    return 0 if depth < 1024 or columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
+
+
+def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
+            batch=(), activation=0, long=False):
+    """out[n] = activate(bias + left[n] @ right[n]) by strides counted in elements.
+
+    long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
+    batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
+    """
+    if not out.size:
+        return
+    if batch:
+        batch = _merged(batch)
+        if any(axis[0] == 0 for axis in batch):
+            kernels.fill(out, size=out.size, value=0.0)
+            return
+    if long and rows == columns == 1 and not batch and depth > 1024:
+        parts = -(-depth // 4096)
+        to = out if parts == 1 else op.empty((parts,))
+        kernels.inner_product(to, left, right, size=depth)
+        if parts > 1:
+            kernels.sum_parts(out, to, outer=1, count=parts, size=1)
+        return
+    if len(batch) == 1:
+        size, of_out, of_left, of_right = batch[0]
+        if of_out and not of_right and of_left == rows * left_row:                            # one right operand for all
+            batch, rows = [], rows * size
+        elif not of_out and of_left == depth * left_depth and of_right == depth * right_depth:    # one sum over all
+            batch, depth = [], depth * size
+    summed = batch and [axis for axis in batch if not axis[1]]
+    if summed:
+        full = op.empty((*(axis[0] for axis in batch), rows, columns))
+        place, axes = rows * columns, []
+        for size, _, of_left, of_right in reversed(batch):
+            axes.insert(0, (size, place, of_left, of_right))
+            place *= size
+        product(op, full, left, right, rows=rows, columns=columns, depth=depth, left_row=left_row, left_depth=left_depth,
+                right_depth=right_depth, right_column=right_column, batch=axes)
+        sizes = [axis[0] for axis in batch]
+        for i in reversed([i for i, axis in enumerate(batch) if not axis[1]]):
+            before, count = int(np.prod(sizes[:i])), sizes.pop(i)
+            size = int(np.prod(sizes[i:])) * rows * columns
+            summed_up = out if len(sizes) == len(batch) - len(summed) else op.empty((before * size,))
+            kernels.sum_parts(summed_up, full, outer=before, count=count, size=size)
+            full = summed_up
+        return
+    if len(batch) > 2:
+        (size, of_out, of_left, of_right), *rest = batch
+        out, left, right = out.reshape(-1), left.reshape(-1), right.reshape(-1)
+        for i in range(size):
+            product(op, out[i * of_out: (i + 1) * of_out], left[i * of_left:], right[i * of_right:], bias, rows=rows, columns=columns,
+                    depth=depth, left_row=left_row, left_depth=left_depth, right_depth=right_depth, right_column=right_column,
+                    batch=rest, activation=activation)
+        return
+    outer, inner = [*[(1, 0, 0, 0)] * (2 - len(batch)), *batch]
+    split = split_of(depth, rows * columns) if long and not batch else 0
+    parts = -(-depth // split) if split else 1
+    to = out if parts == 1 else op.empty((parts, rows, columns))
+    kernels.matrix_product(
+        to, left, right, bias, outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
+        left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
+        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation, accumulate=0)
+    if parts > 1:
+        kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
+
+
+def _merged(batch):
+    """Batch axes with those of size 1 left out and neighbours that are one axis in every array merged."""
+    axes = []
+    for size, *strides in batch:
+        if size == 1:
+            continue
+        if axes and all(outer == stride * size for outer, stride in zip(axes[-1][1:], strides)):
+            axes[-1] = (axes[-1][0] * size, *strides)
+        else:
+            axes.append((size, *strides))
+    return axes
+
+
+def sum_columns(op, out, x, rows, columns):
+    """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size."""
+    split = 512
+    parts = -(-rows // split)
+    to = out if parts == 1 else op.empty((parts, columns))
+    if parts:
+        kernels.column_sums(to, x, rows=rows, columns=columns, split=split)
+    if parts != 1:
+        kernels.sum_parts(out, to, outer=1, count=parts, size=columns)
+
+
+class Linear(Op):
+    """activation(x @ kernel + bias).
+
+    x        (..., depth)
+    kernel   (depth, columns)
+    bias     (columns), or None
+    returns  (..., columns)
+
+    activation is None or "linear", "relu", "sigmoid" or "tanh", applied before the result is stored.
+    """
+    activation: str = None
+
+    def shape(self, x, kernel, bias=None):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are linear, relu, sigmoid, tanh"
+                             "\n  apply any other to the result: activations.get(name)(linear(x, kernel, bias))")
+        arrays = {"x": (x.shape, "..., depth"), "kernel": (kernel.shape, "depth, columns")}
+        if len(x.shape) < 1 or len(kernel.shape) != 2:
+            raise shape_error("linear", "wants x with at least 1 axis and kernel with 2", **arrays)
+        if x.shape[-1] != kernel.shape[0]:
+            raise shape_error("linear", f"x has depth {x.shape[-1]}, kernel expects {kernel.shape[0]}", **arrays)
+        if bias is not None and tuple(bias.shape) != (kernel.shape[1],):
+            raise shape_error("linear", f"bias must have one number for each of the {kernel.shape[1]} columns", **arrays,
+                              bias=(bias.shape, "columns"))
+        return (*x.shape[:-1], kernel.shape[1])
+
+    def forward(self, y, x, kernel, bias=None):
+        depth, columns = kernel.shape
+        self.x, self.kernel, self.y = x, kernel, y
+        product(self, y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth, left_row=depth, left_depth=1,
+                right_depth=columns, right_column=1, activation=ACTIVATIONS[self.activation])
+
+    def backward(self, d_y, d_x, d_kernel, d_bias=None):
+        depth, columns = self.kernel.shape
+        rows, activation = _rows(d_y, columns), ACTIVATIONS[self.activation]
+        d_z = d_y
+        if activation:
+            d_z = self.empty(d_y.shape)
+            kernels.activation_grad(d_z, d_y, self.y, size=d_y.size, activation=activation)
+        if d_kernel is not None:
+            product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
+                    right_depth=columns, right_column=1, long=True)
+        if d_bias is not None:
+            sum_columns(self, d_bias, d_z, rows, columns)
+        if d_x is not None:
+            product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
+                    right_depth=1, right_column=columns)
+
+    def definition(self, x, kernel, bias=None):
+        y = np.einsum("...i,ij->...j", x, kernel) + (0 if bias is None else bias)
+        return {None: y, "linear": y, "relu": np.maximum(y, 0), "sigmoid": 1 / (1 + np.exp(-y)), "tanh": np.tanh(y)}[self.activation]
+
+    cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
+             case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
+             case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
+             case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
+    wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
+    bench = [case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
+             case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu")]
+
+
+class MatMul(Op):
+    """Matrix product of the last two axes, with NumPy's rules.
+
+    a        (..., rows, depth), with transpose_a (..., depth, rows), or (depth)
+    b        (..., depth, columns), with transpose_b (..., columns, depth), or (depth)
+    returns  (..., rows, columns), without the axis that a 1-D operand lacks; the leading axes broadcast
+    """
+    transpose_a: bool = False
+    transpose_b: bool = False
+
+    def shape(self, a, b):
+        arrays = {"a": (a.shape, "..., depth, rows" if self.transpose_a else "..., rows, depth"),
+                  "b": (b.shape, "..., columns, depth" if self.transpose_b else "..., depth, columns")}
+        if not len(a.shape) or not len(b.shape):
+            raise shape_error("matmul", "wants operands with at least 1 axis; multiply() takes numbers", **arrays)
+        rows, depth, other, columns = self._sizes(a.shape, b.shape)
+        if depth != other:
+            raise shape_error("matmul", f"a has depth {depth}, b has depth {other}", **arrays)
+        try:
+            batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise shape_error("matmul", "the leading axes do not broadcast", **arrays) from None
+        return (*batch, *([rows] if len(a.shape) > 1 else []), *([columns] if len(b.shape) > 1 else []))
+
+    def _sizes(self, a, b):
+        """rows, depth of a, depth of b, columns."""
+        rows, depth = (1, a[0]) if len(a) == 1 else (a[-1], a[-2]) if self.transpose_a else (a[-2], a[-1])
+        other, columns = (b[0], 1) if len(b) == 1 else (b[-1], b[-2]) if self.transpose_b else (b[-2], b[-1])
+        return rows, depth, other, columns
+
+    def forward(self, out, a, b):
+        self.a, self.b = a, b
+        out_, a_, b_ = self._layouts()
+        self._product((out, out_), (a, a_), (b, b_), long=a.ndim == b.ndim == 1)
+
+    def _layouts(self):
+        """Of the result, a and b as matrices: (leading axes, (rows, columns), their strides)."""
+        a, b = self.a.shape, self.b.shape
+        rows, depth, _, columns = self._sizes(a, b)
+        return ((broadcast_shapes(a[:-2], b[:-2]), (rows, columns), (columns, 1)),
+                (a[:-2], (rows, depth), (1, rows) if self.transpose_a and len(a) > 1 else (depth, 1)),
+                (b[:-2], (depth, columns), (1, depth) if self.transpose_b and len(b) > 1 else (columns, 1)))
+
+    def _product(self, out, left, right, long=False):
+        """out = left @ right, each an array and its layout. Axes along which out was broadcast are summed over."""
+        (out, (of_out, (rows, columns), stride)), (left, of_left), (right, of_right) = out, left, right
+        if stride[1] != 1:                             # out lies transposed: out^T = right^T @ left^T
+            left, of_left, right, of_right, rows, columns = right, _turned(of_right), left, _turned(of_left), columns, rows
+        batch = broadcast_shapes(of_out, of_left[0], of_right[0])
+        axes = batch and zip(batch, *(_leading_strides(leading, size, len(batch)) for leading, size in
+                            ((of_out, rows * columns), (of_left[0], rows * of_left[1][1]), (of_right[0], of_right[1][0] * columns))))
+        product(self, out, left, right, rows=rows, columns=columns, depth=of_left[1][1], left_row=of_left[2][0],
+                left_depth=of_left[2][1], right_depth=of_right[2][0], right_column=of_right[2][1], batch=axes, long=long)
+
+    def backward(self, d_out, d_a, d_b):
+        of_out, of_a, of_b = self._layouts()
+        if d_a is not None:
+            self._product((d_a, of_a), (d_out, of_out), (self.b, _turned(of_b)))
+        if d_b is not None:
+            self._product((d_b, of_b), (self.a, _turned(of_a)), (d_out, of_out), long=True)
+
+    def definition(self, a, b):
+        return np.matmul(a.swapaxes(-1, -2) if self.transpose_a and a.ndim > 1 else a,
+                         b.swapaxes(-1, -2) if self.transpose_b and b.ndim > 1 else b)
+
+    cases = [case(a=(3, 5), b=(5, 7)), case(a=(5, 3), b=(5, 7), transpose_a=True), case(a=(3, 5), b=(7, 5), transpose_b=True),
+             case(a=(17, 33), b=(31, 17), transpose_a=True, transpose_b=True), case(a=(5,), b=(5,)), case(a=(2, 3, 5), b=(5,)),
+             case(a=(5,), b=(2, 5, 3)), case(a=(4, 3, 5), b=(5, 2)), case(a=(3, 5), b=(4, 5, 2)), case(a=(1, 1), b=(1, 1)),
+             case(a=(2, 1, 3, 4), b=(3, 4, 2)), case(a=(2, 1, 2, 3, 4), b=(2, 1, 4, 2)), case(a=(0, 3), b=(3, 2)),
+             case(a=(2, 0), b=(0, 3)), case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True),
+             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2))]
+    wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
+    bench = [case(a=(512, 512), b=(512, 512)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
+
+
+class TensorDot(Op):
+    """Sum of products over the last axes of a and as many first axes of b.
+
+    a        (..., *summed)
+    b        (*summed, ...)
+    returns  (*rest of a, *rest of b)
+    """
+    axes: int = 2
+
+    def shape(self, a, b):
+        n = self.axes
+        if not 0 <= n <= min(len(a.shape), len(b.shape)) or tuple(a.shape[len(a.shape) - n:]) != tuple(b.shape[:n]):
+            raise shape_error("tensordot", f"the last {n} axes of a must be the first {n} of b", a=a.shape, b=b.shape)
+        return (*a.shape[: len(a.shape) - n], *b.shape[n:])
+
+    def _sizes(self):
+        n = self.axes
+        return [int(np.prod(s)) for s in (self.a.shape[: self.a.ndim - n], self.b.shape[:n], self.b.shape[n:])]
+
+    def forward(self, out, a, b):
+        self.a, self.b = a, b
+        rows, depth, columns = self._sizes()
+        product(self, out, a, b, rows=rows, columns=columns, depth=depth, left_row=depth, left_depth=1, right_depth=columns,
+                right_column=1, long=self.axes == a.ndim == b.ndim)
+
+    def backward(self, d_out, d_a, d_b):
+        rows, depth, columns = self._sizes()
+        if d_a is not None:
+            product(self, d_a, d_out, self.b, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
+                    right_depth=1, right_column=columns)
+        if d_b is not None:
+            product(self, d_b, self.a, d_out, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
+                    right_depth=columns, right_column=1, long=True)
+
+    def definition(self, a, b):
+        return np.tensordot(a, b, self.axes)
+
+    cases = [case(a=(2, 3, 4), b=(3, 4, 5)), case(a=(2, 3), b=(4,), axes=0), case(a=(6,), b=(6, 2, 3), axes=1),
+             case(a=(2, 3), b=(2, 3), axes=2), case(a=(4099,), b=(4099,), axes=1)]
+    wrong = [case(a=(2, 3), b=(3, 2), axes=2), case(a=(2,), b=(2,), axes=2)]
+    bench = [case(a=(64, 32, 64), b=(32, 64, 128))]
+
+
+def _rows(array, columns):
+    return array.size // columns if columns else int(np.prod(array.shape[:-1]))
+
+
+def broadcast_shapes(*shapes):
+    """NumPy's, without its checks that are not needed here; a ValueError where they do not fit."""
+    if not any(shapes):
+        return ()
+    shape = []
+    for i in range(-max(map(len, shapes)), 0):
+        sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
+        if len(sizes) > 1:
+            raise ValueError(f"{shapes} do not broadcast")
+        shape.append(sizes.pop() if sizes else 1)
+    return tuple(shape)
+
+
+def _turned(layout):
+    leading, sizes, strides = layout
+    return leading, sizes[::-1], strides[::-1]
+
+
+def _leading_strides(leading, size, n):
+    """Strides of an array of matrices of `size` numbers over n leading axes; 0 where it is broadcast."""
+    strides = []
+    for axis in reversed(leading):
+        strides.insert(0, size if axis > 1 else 0)
+        size *= axis
+    return [0] * (n - len(leading)) + strides
+
+
+def linear(x, kernel, bias=None, activation=None):
+    """activation(x @ kernel + bias), computed at once.
+
+    x           (..., depth)
+    kernel      (depth, columns)
+    bias        (columns), or None
+    activation  None or "linear", "relu", "sigmoid", "tanh"
+    returns     (..., columns)
+    """
+    return Linear.apply(x, kernel, bias, activation=activation)
+
+
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    """Matrix product of the last two axes, with NumPy's rules for 1-D operands and leading axes.
+
+    a            (..., rows, depth), with transpose_a (..., depth, rows), or (depth)
+    b            (..., depth, columns), with transpose_b (..., columns, depth), or (depth)
+    returns      (..., rows, columns)
+    """
+    return MatMul.apply(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+
+
+def tensordot(a, b, axes=2):
+    """Sum of products over the last `axes` axes of a and as many first axes of b.
+
+    a        (..., *summed)
+    b        (*summed, ...)
+    returns  (*rest of a, *rest of b)
+    """
+    return TensorDot.apply(a, b, axes=int(axes))
+
+
+def dot(a, b):
+    """Sum of products over the last axis of a and the first of b, which has 1 or 2 axes: NumPy's dot without its rarer cases.
+
+    a        (..., depth)
+    b        (depth) or (depth, columns)
+    returns  (...) or (..., columns)
+    """
+    if len(b.shape) > 2:
+        raise shape_error("dot", "b has more than 2 axes\n  matmul and tensordot say which axis is meant", a=a.shape, b=b.shape)
+    return TensorDot.apply(a, b, axes=1)

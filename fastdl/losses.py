@@ -1,0 +1,238 @@
+"""Losses: how far predictions are from targets. Names, arguments, defaults and formulas are those of Keras 3.
+
+The functions give one number for each sample (..., columns) -> (...); the classes reduce them to one.
+"""
+
+import numpy as np
+
+from . import _core, ops
+from .errors import shape_error
+from .ops.loss import NONE_IGNORED
+from .ops.normalization import Probabilities
+from .tensor import Tensor
+
+REDUCTIONS = {"sum_over_batch_size": "count", "mean": "count", "sum": "none", "mean_with_sample_weight": "weights", "none": None, None: None}
+
+
+# ---- targets ----
+
+def _like(y, dtype):
+    """A Tensor of this dtype, without history."""
+    if isinstance(y, Tensor):
+        return y.detach() if y.dtype == dtype else ops.cast(y, dtype).detach()
+    return Tensor(np.ascontiguousarray(y, dtype))
+
+
+def _reshaped(y, shape):
+    """The same memory in another shape."""
+    return Tensor(y.array.reshape(shape))
+
+
+def _pair(y_true, y_pred):
+    """Targets and predictions as tensors of the same rank: a last axis of 1 that one of them lacks is added or dropped."""
+    if not isinstance(y_pred, Tensor):
+        y_pred = Tensor(np.ascontiguousarray(y_pred, "float32"))
+    y_true = _like(y_true, y_pred.dtype)
+    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        if y_pred.ndim == 1:
+            y_pred = ops.reshape(y_pred, (*y_pred.shape, 1))
+        else:
+            y_true = _reshaped(y_true, y_true.shape[:-1])
+    elif y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
+        y_true = _reshaped(y_true, (*y_true.shape, 1))
+    return y_true, y_pred
+
+
+def _logits(y_pred, function, from_logits):
+    """(y_pred or the logits it came from, whether it is logits)."""
+    if isinstance(y_pred, Probabilities) and y_pred.function == function and not from_logits:
+        return y_pred.logits, True
+    return y_pred, from_logits
+
+
+# ---- losses of each sample ----
+
+def mean_squared_error(y_true, y_pred):
+    """Mean over the last axis of (y_pred - y_true)^2."""
+    return ops.MeanSquaredLoss.apply(*_pair(y_true, y_pred))
+
+
+def mean_absolute_error(y_true, y_pred):
+    """Mean over the last axis of |y_pred - y_true|."""
+    return ops.MeanAbsoluteLoss.apply(*_pair(y_true, y_pred))
+
+
+def huber(y_true, y_pred, delta=1.0):
+    """Mean over the last axis of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2."""
+    return ops.HuberLoss.apply(*_pair(y_true, y_pred), delta=float(delta))
+
+
+def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_class=None, axis=-1):
+    """-log of the probability of the right class.
+
+    y_true        (...) or (..., 1) whole numbers: the right classes
+    y_pred        (..., classes) probabilities, or logits; of softmax's probabilities the logits are used
+    ignore_class  a label whose samples have the loss 0 and do not count
+    """
+    y_pred, from_logits = _logits(y_pred, "softmax", from_logits)
+    if not isinstance(y_pred, Tensor):
+        y_pred = Tensor(np.ascontiguousarray(y_pred, "float32"))
+    if axis not in (-1, y_pred.ndim - 1):
+        raise ValueError(f"sparse_categorical_crossentropy: the classes must be the last axis of y_pred, not axis {axis}")
+    labels = y_true.detach() if isinstance(y_true, Tensor) else Tensor(np.ascontiguousarray(y_true))
+    if labels.ndim == y_pred.ndim and labels.shape[-1] == 1:
+        labels = _reshaped(labels, labels.shape[:-1])
+    if labels.shape != y_pred.shape[:-1]:
+        raise shape_error("sparse_categorical_crossentropy", "each row of y_pred needs one label", y_true=labels.shape, y_pred=(y_pred.shape, "..., classes"))
+    ignored = NONE_IGNORED if ignore_class is None else int(ignore_class)
+    op = ops.SoftmaxCrossEntropy if from_logits else ops.SparseCrossEntropy
+    losses = op.apply(y_pred, labels, ignored=ignored)
+    if ignore_class is not None:
+        losses.mask = ops.not_equal(labels, ignored)
+    return losses
+
+
+# ---- reduction ----
+
+def reduce_weighted(losses, sample_weight=None, mask=None, reduction="sum_over_batch_size"):
+    """The losses as one number.
+
+    losses         any shape
+    sample_weight  None, or the leading axes of losses (a last axis of 1 may follow): factors
+    mask           None, or the leading axes of losses, bool: the others do not count
+    """
+    weights = None if sample_weight is None else _leading(_like(sample_weight, losses.dtype), losses)
+    if mask is not None:
+        mask = _leading(_like(mask, "bool"), losses)
+    if REDUCTIONS[reduction] is not None and losses.ndim:
+        divisor = REDUCTIONS[reduction]
+        return ops.TotalLoss.apply(losses, weights, mask, divisor="none" if divisor == "weights" and weights is mask is None else divisor)
+    for factor in (weights, mask):
+        if factor is not None:
+            factor = _reshaped(factor, factor.shape + (1,) * (losses.ndim - factor.ndim))
+            losses = ops.where(factor, losses, 0.0) if factor is mask else ops.multiply(losses, factor)
+    return losses
+
+
+def _leading(factor, losses):
+    shape = factor.shape
+    while len(shape) > losses.ndim and shape[-1] == 1 or len(shape) > 1 and shape[-1] == 1 and losses.shape[:len(shape)] != shape:
+        shape = shape[:-1]
+    return factor if shape == factor.shape else _reshaped(factor, shape)
+
+
+class Loss:
+    """Base of all losses. A subclass defines call(y_true, y_pred), which returns one number for each sample.
+
+    reduction  "sum_over_batch_size" (the mean over all that the mask, if any, leaves), "sum", "mean", "mean_with_sample_weight",
+               "none" or None
+    """
+
+    def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"{type(self).__name__}: reduction {reduction!r} is not known\n  wanted: one of {', '.join(map(str, REDUCTIONS))}")
+        self.name, self.reduction, self.dtype = name or _snake(type(self).__name__), reduction, dtype or "float32"
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The loss: a Tensor (), or (...) without reduction. A mask of y_pred is heeded."""
+        losses = self.call(y_true, y_pred)
+        masks = [m for m in (getattr(y_pred, "mask", None), losses.mask) if m is not None]
+        mask = ops.logical_and(*masks) if len(masks) == 2 else masks[0] if masks else None
+        return reduce_weighted(losses, sample_weight, mask, self.reduction)
+
+    def call(self, y_true, y_pred):
+        """One number for each sample."""
+        raise NotImplementedError(f"{type(self).__name__}: define call(y_true, y_pred)")
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"name": self.name, "reduction": self.reduction}
+
+    @classmethod
+    def from_config(cls, config):
+        """A loss of these arguments."""
+        return cls(**config)
+
+
+class LossFunctionWrapper(Loss):
+    """A Loss of a function fn(y_true, y_pred, **kwargs) that returns one number for each sample."""
+
+    def __init__(self, fn, reduction="sum_over_batch_size", name=None, dtype=None, **kwargs):
+        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
+        self.fn, self.kwargs = fn, kwargs
+
+    def call(self, y_true, y_pred):
+        """One number for each sample."""
+        losses = self.fn(y_true, y_pred, **self.kwargs)
+        return losses if isinstance(losses, Tensor) else Tensor(np.asarray(losses, "float32"))
+
+    def get_config(self):
+        return {**super().get_config(), **self.kwargs}
+
+
+class MeanSquaredError(LossFunctionWrapper):
+    """Mean of the squared differences."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="mean_squared_error", dtype=None):
+        super().__init__(mean_squared_error, reduction, name, dtype)
+
+
+class MeanAbsoluteError(LossFunctionWrapper):
+    """Mean of the absolute differences."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="mean_absolute_error", dtype=None):
+        super().__init__(mean_absolute_error, reduction, name, dtype)
+
+
+class Huber(LossFunctionWrapper):
+    """Squared near 0, linear beyond delta; see huber."""
+
+    def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
+        super().__init__(huber, reduction, name, dtype, delta=delta)
+
+
+class SparseCategoricalCrossentropy(LossFunctionWrapper):
+    """-log of the probability of the right class, given as a whole number; see sparse_categorical_crossentropy."""
+
+    def __init__(self, from_logits=False, ignore_class=None, reduction="sum_over_batch_size", axis=-1,
+                 name="sparse_categorical_crossentropy", dtype=None):
+        super().__init__(sparse_categorical_crossentropy, reduction, name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
+
+
+def _snake(name):
+    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+_classes = {c.__name__: c for c in (MeanSquaredError, MeanAbsoluteError, Huber, SparseCategoricalCrossentropy)}
+_names = {_snake(name): c for name, c in _classes.items()}
+_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
+
+
+def get(identifier):
+    """A Loss from its name ("mse", "MeanSquaredError", "sparse_categorical_crossentropy" …), its serialised form, a function of
+    (y_true, y_pred) that gives one number for each sample, or itself."""
+    if identifier is None or isinstance(identifier, Loss):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        found = _classes.get(identifier) or _names.get(identifier.lower())
+        if found:
+            return found()
+    elif callable(identifier):
+        return identifier() if isinstance(identifier, type) and issubclass(identifier, Loss) else LossFunctionWrapper(identifier)
+    raise ValueError(f"loss: {identifier!r} is not known\n  wanted: a Loss, a function of y_true and y_pred, or one of {', '.join(sorted(_names))}")
+
+
+def serialize(loss):
+    """{"class_name", "config"}: what deserialize makes an equal loss of."""
+    if type(loss).__name__ not in _classes:
+        raise ValueError(f"{loss!r} cannot be saved; only the losses of fastdl.losses can")
+    return {"class_name": type(loss).__name__, "config": loss.get_config()}
+
+
+def deserialize(config):
+    """The loss that serialize described."""
+    if config["class_name"] not in _classes:
+        raise ValueError(f"loss {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
+    return _classes[config["class_name"]].from_config(config["config"])

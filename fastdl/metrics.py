@@ -1,0 +1,294 @@
+"""Metrics: running figures about predictions. Names, arguments, defaults and formulas are those of Keras 3.
+
+Totals are float64 tensors that kernels add to, so that recorded steps keep them.
+"""
+
+import numpy as np
+
+from . import _core, losses, ops
+from .losses import _like, _leading, _pair, _reshaped
+from .ops.loss import LOSS_PIECE
+from .tensor import Parameter, Tensor, kernels
+
+
+class Metric:
+    """Base of all metrics. A subclass adds its totals with add_variable and defines update_state(y_true, y_pred, sample_weight)
+    and result()."""
+
+    def __init__(self, dtype=None, name=None):
+        self.name, self.dtype, self.variables = name or losses._snake(type(self).__name__), dtype or "float32", []
+
+    def add_variable(self, shape, name):
+        """A total: a float64 Parameter of zeros."""
+        found = Parameter(_core.empty(shape, "float64"), name, trainable=False)
+        found.array[...] = 0
+        found.path = f"{self.name}/{name}"
+        self.variables.append(found)
+        return found
+
+    def reset_state(self):
+        """Begin anew."""
+        for v in self.variables:
+            v.array[...] = 0
+
+    def update_state(self, *args, **kwargs):
+        """Add a batch."""
+        raise NotImplementedError(f"{type(self).__name__}: define update_state")
+
+    def result(self):
+        """The figure so far: a Tensor ()."""
+        raise NotImplementedError(f"{type(self).__name__}: define result")
+
+    def __call__(self, *args, **kwargs):
+        """Add a batch; returns the figure so far."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        """A metric of these arguments."""
+        return cls(**config)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class Mean(Metric):
+    """The weighted mean of values."""
+
+    root = 0
+
+    def __init__(self, name="mean", dtype=None):
+        super().__init__(dtype, name)
+        self.total, self.count = self.add_variable((), "total"), self.add_variable((), "count")
+
+    def update_state(self, values, sample_weight=None):
+        """Add values (any shape), each as often as sample_weight (a number, or the leading axes of values) says."""
+        self.add(_like(values, "float32"), sample_weight)
+
+    def add(self, values, sample_weight=None, mask=None, scale=None):
+        """Add values; the mask leaves some out. scale: by default 1 / how many values a sample has."""
+        weights = None if sample_weight is None else _leading(_like(sample_weight, "float32"), values).array
+        mask = None if mask is None else _leading(_like(mask, "bool"), values).array
+        n = values.size
+        sums = _core.empty((-(-n // LOSS_PIECE), 3), "float64")
+        kernels.loss_sums(sums, values.array, weights, mask, size=n, weight_repeat=1 if weights is None else n // max(weights.size, 1),
+                          mask_repeat=1 if mask is None else n // max(mask.size, 1))
+        scale = scale or (values.shape[0] / n if values.ndim and n else 1.0)
+        kernels.add_to_mean(self.total.array, self.count.array, sums, pieces=len(sums), scale=scale)
+
+    def result(self):
+        """The mean so far: a Tensor ()."""
+        return self._quotient(self.count.array)
+
+    def _quotient(self, count):
+        mean = _core.empty((), "float32")
+        kernels.mean_so_far(mean, self.total.array, count, root=self.root)
+        return Tensor(mean)
+
+
+class Sum(Mean):
+    """The weighted sum of values."""
+
+    def __init__(self, name="sum", dtype=None):
+        super().__init__(name, dtype)
+        self.variables.remove(self.count)
+
+    def add(self, values, sample_weight=None, mask=None):
+        """Add values; the mask leaves some out."""
+        super().add(values, sample_weight, mask, scale=1.0)
+
+    def result(self):
+        """The sum so far: a Tensor ()."""
+        return self._quotient(np.ones((), "float64"))
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of a function fn(y_true, y_pred, **kwargs) that gives one number for each sample. A mask of y_pred is heeded."""
+
+    def __init__(self, fn, name=None, dtype=None, **kwargs):
+        super().__init__(name or getattr(fn, "__name__", "mean"), dtype)
+        self.fn, self.kwargs = fn, kwargs
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch."""
+        values = self.fn(y_true, y_pred, **self.kwargs)
+        self.add(_like(values, "float32"), sample_weight, getattr(y_pred, "mask", None))
+
+    def get_config(self):
+        return {**super().get_config(), **self.kwargs}
+
+
+# ---- whether predictions are right ----
+
+def _scores(y_pred):
+    return y_pred.detach() if isinstance(y_pred, Tensor) else Tensor(np.ascontiguousarray(y_pred, "float32"))
+
+
+def _labels(y_true, y_pred):
+    labels = y_true.detach() if isinstance(y_true, Tensor) else Tensor(np.ascontiguousarray(y_true))
+    return _reshaped(labels, labels.shape[:-1]) if labels.ndim == y_pred.ndim and labels.shape[-1] == 1 else labels
+
+
+def accuracy(y_true, y_pred):
+    """Share of the last axis where targets and predictions are equal."""
+    return ops.PairMatches.apply(*_columns(*_pair(y_true, _scores(y_pred))))
+
+
+def binary_accuracy(y_true, y_pred, threshold=0.5):
+    """Share of the last axis where the target is 1 and the prediction above the threshold, or 0 and not."""
+    return ops.PairMatches.apply(*_columns(*_pair(y_true, _scores(y_pred))), threshold=float(threshold))
+
+
+def _columns(y_true, y_pred):
+    return (y_true, y_pred) if y_pred.ndim > 1 else (_reshaped(y_true, (*y_true.shape, 1)), _reshaped(y_pred, (*y_pred.shape, 1)))
+
+
+def categorical_accuracy(y_true, y_pred):
+    """1 where the class of the largest target (..., classes) has the largest prediction."""
+    return top_k_categorical_accuracy(y_true, y_pred, k=0)
+
+
+def top_k_categorical_accuracy(y_true, y_pred, k=5):
+    """1 where the class of the largest target (..., classes) has one of the k largest predictions."""
+    y_pred = _scores(y_pred)
+    return ops.TargetMatches.apply(_like(y_true, y_pred.dtype), y_pred, k=int(k))
+
+
+def sparse_categorical_accuracy(y_true, y_pred):
+    """1 where the right class, a whole number, has the largest prediction."""
+    return sparse_top_k_categorical_accuracy(y_true, y_pred, k=0)
+
+
+def sparse_top_k_categorical_accuracy(y_true, y_pred, k=5):
+    """1 where the right class, a whole number, has one of the k largest predictions."""
+    y_pred = _scores(y_pred)
+    return ops.LabelMatches.apply(y_pred, _labels(y_true, y_pred), k=int(k))
+
+
+class Accuracy(MeanMetricWrapper):
+    """How often predictions equal targets."""
+
+    def __init__(self, name="accuracy", dtype=None):
+        super().__init__(accuracy, name, dtype)
+
+
+class BinaryAccuracy(MeanMetricWrapper):
+    """How often predictions are on the target's side of the threshold."""
+
+    def __init__(self, name="binary_accuracy", dtype=None, threshold=0.5):
+        super().__init__(binary_accuracy, name, dtype, threshold=threshold)
+
+
+class CategoricalAccuracy(MeanMetricWrapper):
+    """How often the largest prediction is at the largest target."""
+
+    def __init__(self, name="categorical_accuracy", dtype=None):
+        super().__init__(categorical_accuracy, name, dtype)
+
+
+class SparseCategoricalAccuracy(MeanMetricWrapper):
+    """How often the largest prediction is that of the right class, a whole number."""
+
+    def __init__(self, name="sparse_categorical_accuracy", dtype=None):
+        super().__init__(sparse_categorical_accuracy, name, dtype)
+
+
+class TopKCategoricalAccuracy(MeanMetricWrapper):
+    """How often the class of the largest target is among the k largest predictions."""
+
+    def __init__(self, k=5, name="top_k_categorical_accuracy", dtype=None):
+        super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+
+
+class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
+    """How often the right class, a whole number, is among the k largest predictions."""
+
+    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None):
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+
+
+# ---- means of losses ----
+
+class MeanSquaredError(MeanMetricWrapper):
+    """Mean of the squared differences."""
+
+    def __init__(self, name="mean_squared_error", dtype=None):
+        super().__init__(losses.mean_squared_error, name, dtype)
+
+
+class RootMeanSquaredError(MeanMetricWrapper):
+    """Square root of the mean of the squared differences."""
+
+    root = 1
+
+    def __init__(self, name="root_mean_squared_error", dtype=None):
+        super().__init__(losses.mean_squared_error, name, dtype)
+
+
+class MeanAbsoluteError(MeanMetricWrapper):
+    """Mean of the absolute differences."""
+
+    def __init__(self, name="mean_absolute_error", dtype=None):
+        super().__init__(losses.mean_absolute_error, name, dtype)
+
+
+class SparseCategoricalCrossentropy(MeanMetricWrapper):
+    """Mean of the loss of this name."""
+
+    def __init__(self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, axis=-1):
+        super().__init__(losses.sparse_categorical_crossentropy, name, dtype, from_logits=from_logits, axis=axis)
+
+
+_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, Metric) and c not in (Metric, MeanMetricWrapper)}
+_names = {losses._snake(name): c for name, c in _classes.items()}
+_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "acc": Accuracy}
+
+
+def get(identifier):
+    """A Metric from its name, its serialised form, a function of (y_true, y_pred) that gives one number for each sample, or
+    itself."""
+    if identifier is None or isinstance(identifier, Metric):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        found = _classes.get(identifier) or _names.get(identifier.lower())
+        if found:
+            return found()
+    elif callable(identifier):
+        return identifier() if isinstance(identifier, type) and issubclass(identifier, Metric) else MeanMetricWrapper(identifier)
+    raise ValueError(f"metric: {identifier!r} is not known\n  wanted: a Metric, a function of y_true and y_pred, or one of {', '.join(sorted(_names))}")
+
+
+def resolve(identifier, true_shape, pred_shape):
+    """As get, for compile: "accuracy" becomes the accuracy that fits the shapes of targets and predictions; a metric given by
+    its name has this name."""
+    if isinstance(identifier, str):
+        if identifier.lower() in ("accuracy", "acc"):
+            if pred_shape[-1] == 1:
+                return BinaryAccuracy(name=identifier)
+            sparse = len(true_shape) < len(pred_shape) or true_shape[-1] == 1 and pred_shape[-1] > 1
+            return (SparseCategoricalAccuracy if sparse else CategoricalAccuracy)(name=identifier)
+        metric = get(identifier)
+        metric.name = identifier
+        return metric
+    return get(identifier)
+
+
+def serialize(metric):
+    """{"class_name", "config"}: what deserialize makes an equal metric of."""
+    if type(metric).__name__ not in _classes:
+        raise ValueError(f"{metric!r} cannot be saved; only the metrics of fastdl.metrics can")
+    return {"class_name": type(metric).__name__, "config": metric.get_config()}
+
+
+def deserialize(config):
+    """The metric that serialize described."""
+    if config["class_name"] not in _classes:
+        raise ValueError(f"metric {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
+    return _classes[config["class_name"]].from_config(config["config"])
