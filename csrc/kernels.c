@@ -190,6 +190,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(adam),
     ENTRY(sgd),
     ENTRY(rmsprop),
+    ENTRY(sum_token_squares),
     ENTRY(sum_squares),
     ENTRY(clip_scale),
     ENTRY(decayed_learning_rate),
