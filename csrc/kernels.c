@@ -163,6 +163,9 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
     ENTRY(loss_weights_grad),
+    ENTRY(penalty_sums),
+    ENTRY(penalty_total),
+    ENTRY(penalty_grad),
 
     /* metric */
     ENTRY(label_matches),

@@ -1,8 +1,8 @@
-"""Activation functions by Keras' names. Each takes a tensor and returns one of the same shape."""
+"""Activation functions. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
-from .ops import (elu, hard_sigmoid, hard_silu, leaky_relu, log_sigmoid, log_softmax, mish, relu6, selu, sigmoid, silu,  # noqa: F401
-                  softmax, softplus, softsign, tanh)
+from .ops.normalization import Probabilities, log_softmax, softmax  # noqa: F401
+from .tensor import Tensor
 
 
 def linear(x):
@@ -11,53 +11,82 @@ def linear(x):
 
 
 def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
-    """max(x, 0), or with arguments: x above `threshold` and at most `max_value`, negative_slope * (x - threshold) below it."""
-    if negative_slope == 0 and max_value is None and threshold == 0:
-        return ops.relu(x)
-    above = ops.where(ops.greater(x, threshold), x, 0.0) if threshold else ops.relu(x)
+    """max(x, 0); with negative_slope, negative_slope (x - threshold) for x < threshold; with max_value, at most that."""
+    if not negative_slope and not threshold:
+        return ops.relu(x) if max_value is None else ops.minimum(ops.relu(x), float(max_value))
+    if not threshold and max_value is None:
+        return ops.leaky_relu(x, negative_slope)
+    above = ops.where(ops.greater(x, float(threshold)), x, 0.0)
     if max_value is not None:
-        above = ops.minimum(above, max_value)
-    if negative_slope:
-        above = above - negative_slope * ops.relu(threshold - x)
-    return above
+        above = ops.minimum(above, float(max_value))
+    return above - float(negative_slope) * ops.relu(float(threshold) - x) if negative_slope else above
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)); its logits are remembered for binary cross-entropy."""
+    y = ops.sigmoid(x)
+    return Probabilities.of(y, x, "sigmoid") if isinstance(x, Tensor) and isinstance(y, Tensor) else y
+
+
+def _later(name, about):
+    def function(x, *args, **kwargs):
+        return getattr(ops, name)(x, *args, **kwargs)
+    function.__name__, function.__qualname__, function.__doc__ = name, name, about
+    return function
+
+
+tanh = _later("tanh", "Hyperbolic tangent.")
+softplus = _later("softplus", "log(1 + exp(x)).")
+softsign = _later("softsign", "x / (1 + |x|).")
+relu6 = _later("relu6", "x cut to 0 .. 6.")
+selu = _later("selu", "Scaled ELU. (Klambauer et al., 2017.)")
+silu = _later("silu", "x sigmoid(x).")
+mish = _later("mish", "x tanh(softplus(x)).")
+hard_sigmoid = _later("hard_sigmoid", "x / 6 + 1 / 2, cut to 0 .. 1.")
+hard_silu = _later("hard_silu", "x hard_sigmoid(x).")
+log_sigmoid = _later("log_sigmoid", "log(sigmoid(x)).")
+exponential = _later("exp", "exp(x).")
+
+
+def leaky_relu(x, negative_slope=0.2):
+    """x where x >= 0, else negative_slope x."""
+    return ops.leaky_relu(x, negative_slope)
+
+
+def elu(x, alpha=1.0):
+    """x where x >= 0, else alpha (exp(x) - 1)."""
+    return ops.elu(x, alpha)
 
 
 def gelu(x, approximate=False):
-    """x times the normal distribution's probability below x; approximate: by tanh."""
-    return ops.gelu(x, approximate)
+    """x times the normal distribution function of x; approximate: by tanh."""
+    return ops.gelu(x, approximate=approximate)
 
 
-def exponential(x):
-    """exp(x)."""
-    return ops.exp(x)
-
-
-swish, hard_swish = silu, hard_silu
-_known = {f: globals()[f] for f in (
-    "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "softmax", "log_softmax", "softplus", "softsign", "silu", "swish", "gelu",
-    "tanh", "sigmoid", "log_sigmoid", "exponential", "hard_sigmoid", "hard_silu", "hard_swish", "mish")}
-_names = {f: name for name, f in reversed(_known.items())}
+_names = {name: f for name, f in list(globals().items()) if callable(f) and not name.startswith("_") and not isinstance(f, type)}
+_names |= {"swish": silu, "hard_swish": hard_silu, "exponential": exponential, "exp": exponential}
+_name_of = {id(f): name for name, f in reversed(_names.items())}
 
 
 def get(identifier):
-    """The function of this name; a function itself; None gives linear."""
+    """An activation from its name, from None (linear), or itself."""
     if identifier is None:
         return linear
+    if isinstance(identifier, str) and identifier in _names:
+        return _names[identifier]
     if callable(identifier):
         return identifier
-    if identifier in _known:
-        return _known[identifier]
-    raise ValueError(f"activation: {identifier!r} is not known\n  wanted: a function or one of {', '.join(_known)}")
+    raise ValueError(f"activation: {identifier!r} is not known\n  wanted: a function, or one of {', '.join(sorted(_names))}")
 
 
 def serialize(activation):
     """The name of an activation, for saving: of one's own too, which custom_objects must give when it is loaded."""
-    if activation in _names:
-        return _names[activation]
-    from .layers import Layer
-    if isinstance(activation, Layer):
-        return {"class_name": type(activation).__name__, "config": activation.get_config()}
-    name = getattr(activation, "__name__", "<lambda>")
-    if name.isidentifier() and name not in _known:
-        return name
-    raise ValueError(f"activation: {name!r} has no name in fastdl.activations, so it cannot be saved")
+    name = _name_of.get(id(activation), getattr(activation, "__name__", "<lambda>"))
+    if not name.isidentifier() or _names.get(name, activation) is not activation:
+        raise ValueError(f"activation: {activation!r} cannot be saved; give it a name that fastdl.activations has not")
+    return name
+
+
+def deserialize(config):
+    """The activation of this name."""
+    return get(config)

@@ -1,4 +1,4 @@
-"""What weights are forced to after each update. Names, arguments and formulas are those of Keras 3."""
+"""Constraints: what weights are brought back to after each update. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
 
@@ -9,8 +9,8 @@ class Constraint:
     """Base of all constraints: a function of a tensor that returns one of the same shape."""
 
     def __call__(self, w):
-        """The constrained weights."""
-        raise NotImplementedError(f"{type(self).__name__}: define __call__(w)")
+        """The nearest allowed weights."""
+        return w
 
     def get_config(self):
         """The constructor's arguments."""
@@ -21,34 +21,37 @@ class Constraint:
         """A constraint of these arguments."""
         return cls(**config)
 
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.get_config().items())})"
+
+
+class NonNeg(Constraint):
+    """Weights of at least 0."""
+
+    def __call__(self, w):
+        return ops.maximum(w, 0.0)
+
 
 def _norms(w, axis):
     return ops.sqrt(ops.sum(ops.square(w), axis=axis, keepdims=True))
 
 
 class MaxNorm(Constraint):
-    """The norm along `axis` is at most max_value."""
+    """Norms along an axis (or several) of at most max_value."""
 
     def __init__(self, max_value=2, axis=0):
         self.max_value, self.axis = max_value, axis
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
-        return w * (ops.clip(norms, 0.0, self.max_value) / (norms + EPSILON))
+        return w * (ops.minimum(norms, float(self.max_value)) / (norms + EPSILON))
 
     def get_config(self):
         return {"max_value": self.max_value, "axis": self.axis}
 
 
-class NonNeg(Constraint):
-    """No weight is negative."""
-
-    def __call__(self, w):
-        return ops.relu(w)
-
-
 class UnitNorm(Constraint):
-    """The norm along `axis` is 1."""
+    """Norms of 1 along an axis, or several."""
 
     def __init__(self, axis=0):
         self.axis = axis
@@ -61,41 +64,51 @@ class UnitNorm(Constraint):
 
 
 class MinMaxNorm(Constraint):
-    """The norm along `axis` lies between min_value and max_value; rate: how fast it goes there, 1 at once."""
+    """Norms along an axis between min_value and max_value; rate below 1 goes that part of the way at each update."""
 
     def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis=0):
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
-        wanted = ops.clip(norms, self.min_value, self.max_value) * self.rate + norms * (1 - self.rate)
+        wanted = ops.clip(norms, float(self.min_value), float(self.max_value)) * float(self.rate) + norms * (1.0 - self.rate)
         return w * (wanted / (norms + EPSILON))
 
     def get_config(self):
         return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
 
 
-_known = {"MaxNorm": MaxNorm, "NonNeg": NonNeg, "UnitNorm": UnitNorm, "MinMaxNorm": MinMaxNorm,
-          "max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm, "min_max_norm": MinMaxNorm}
+max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
+_classes = {"NonNeg": NonNeg, "MaxNorm": MaxNorm, "UnitNorm": UnitNorm, "MinMaxNorm": MinMaxNorm}
+_names = {"non_neg": NonNeg, "max_norm": MaxNorm, "unit_norm": UnitNorm, "min_max_norm": MinMaxNorm}
+
+
+def get(identifier):
+    """A constraint from its name, its serialised form, a function of a tensor, or itself."""
+    if identifier is None or isinstance(identifier, Constraint):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        found = _classes.get(identifier) or _names.get(identifier)
+        if found:
+            return found()
+    elif callable(identifier):
+        return identifier() if isinstance(identifier, type) and issubclass(identifier, Constraint) else identifier
+    raise ValueError(f"constraint: {identifier!r} is not known\n  wanted: a Constraint, a function of a tensor, or one of {', '.join(_names)}")
 
 
 def serialize(constraint):
-    """A constraint as plain values; None stays None."""
+    """{"class_name", "config"}: what deserialize makes an equal constraint of; None stays None."""
     if constraint is None:
         return None
+    if type(constraint).__name__ not in _classes:
+        raise ValueError(f"{constraint!r} cannot be saved; only the constraints of fastdl.constraints can")
     return {"class_name": type(constraint).__name__, "config": constraint.get_config()}
 
 
 def deserialize(config):
-    """A constraint from what serialize returned."""
-    return get(config)
-
-
-def get(identifier):
-    """A constraint from its name, its serialised form, a function, or None."""
-    if identifier is None or callable(identifier) and not isinstance(identifier, type):
-        return identifier
-    name, config = (identifier.get("class_name"), identifier.get("config", {})) if isinstance(identifier, dict) else (identifier, {})
-    if isinstance(name, str) and name in _known:
-        return _known[name](**config)
-    raise ValueError(f"constraint: {identifier!r} is not known\n  wanted: a function or one of {', '.join(_known)}")
+    """The constraint that serialize described."""
+    if config["class_name"] not in _classes:
+        raise ValueError(f"constraint {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
+    return _classes[config["class_name"]].from_config(config["config"])

@@ -1,13 +1,13 @@
-"""Penalties on weights or outputs, added to the loss. Names, arguments and formulas are those of Keras 3."""
+"""Regularisers: penalties on weights that are added to the loss. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
 
 
 class Regularizer:
-    """Base of all regularizers: a function of a tensor that returns a scalar tensor."""
+    """Base of all regularisers: a function of a tensor that returns a Tensor ()."""
 
     def __call__(self, x):
-        """The penalty, a tensor ()."""
+        """The penalty."""
         raise NotImplementedError(f"{type(self).__name__}: define __call__(x)")
 
     def get_config(self):
@@ -16,84 +16,84 @@ class Regularizer:
 
     @classmethod
     def from_config(cls, config):
-        """A regularizer of these arguments."""
+        """A regulariser of these arguments."""
         return cls(**config)
 
-
-def _factor(owner, name, value):
-    if value is None:
-        return 0.0
-    value = float(value)
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{owner}: {name} is {value}; wanted is a finite number, not negative")
-    return value
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.get_config().items())})"
 
 
 class L1L2(Regularizer):
-    """l1 * sum |x| + l2 * sum x^2."""
+    """l1 times the sum of |x| plus l2 times the sum of x^2."""
 
     def __init__(self, l1=0.0, l2=0.0):
-        self.l1, self.l2 = _factor("L1L2", "l1", l1), _factor("L1L2", "l2", l2)
+        self.l1, self.l2 = 0.0 if l1 is None else float(l1), 0.0 if l2 is None else float(l2)
+        if not (self.l1 >= 0 and self.l2 >= 0):
+            raise ValueError(f"{type(self).__name__}: l1={l1} and l2={l2} must be finite and at least 0")
 
     def __call__(self, x):
-        total = None
-        if self.l1:
-            total = ops.sum(ops.absolute(x)) * self.l1
-        if self.l2:
-            squares = ops.sum(ops.square(x)) * self.l2
-            total = squares if total is None else total + squares
-        return ops.sum(x) * 0.0 if total is None else total
+        return ops.Penalty.apply(x, l1=self.l1, l2=self.l2)
 
     def get_config(self):
         return {"l1": self.l1, "l2": self.l2}
 
 
-class L1(Regularizer):
-    """l1 * sum |x|."""
+class L1(L1L2):
+    """l1 times the sum of |x|."""
 
     def __init__(self, l1=0.01):
-        self.l1 = 0.01 if l1 is None else _factor("L1", "l1", l1)
-
-    def __call__(self, x):
-        return ops.sum(ops.absolute(x)) * self.l1
+        super().__init__(l1=l1)
 
     def get_config(self):
         return {"l1": self.l1}
 
 
-class L2(Regularizer):
-    """l2 * sum x^2."""
+class L2(L1L2):
+    """l2 times the sum of x^2."""
 
     def __init__(self, l2=0.01):
-        self.l2 = 0.01 if l2 is None else _factor("L2", "l2", l2)
-
-    def __call__(self, x):
-        return ops.sum(ops.square(x)) * self.l2
+        super().__init__(l2=l2)
 
     def get_config(self):
         return {"l2": self.l2}
 
 
-_known = {"L1L2": L1L2, "L1": L1, "L2": L2, "l1_l2": L1L2, "l1": L1, "l2": L2}
+def l1_l2(l1=0.01, l2=0.01):
+    """L1L2 with Keras' defaults for the name."""
+    return L1L2(l1, l2)
+
+
+l1, l2 = L1, L2
+_classes = {"L1": L1, "L2": L2, "L1L2": L1L2}
+_names = {"l1": L1, "l2": L2, "l1_l2": l1_l2, "l1l2": l1_l2}
+
+
+def get(identifier):
+    """A regulariser from its name, its serialised form, a function of a tensor, or itself."""
+    if identifier is None or isinstance(identifier, Regularizer):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        found = _classes.get(identifier) or _names.get(identifier)
+        if found:
+            return found()
+    elif callable(identifier):
+        return identifier() if isinstance(identifier, type) and issubclass(identifier, Regularizer) else identifier
+    raise ValueError(f"regularizer: {identifier!r} is not known\n  wanted: a Regularizer, a function of a tensor, or one of {', '.join(_names)}")
 
 
 def serialize(regularizer):
-    """A regularizer as plain values; None stays None."""
+    """{"class_name", "config"}: what deserialize makes an equal regulariser of; None stays None."""
     if regularizer is None:
         return None
+    if type(regularizer).__name__ not in _classes:
+        raise ValueError(f"{regularizer!r} cannot be saved; only the regularisers of fastdl.regularizers can")
     return {"class_name": type(regularizer).__name__, "config": regularizer.get_config()}
 
 
 def deserialize(config):
-    """A regularizer from what serialize returned."""
-    return get(config)
-
-
-def get(identifier):
-    """A regularizer from its name, its serialised form, a function, or None."""
-    if identifier is None or callable(identifier) and not isinstance(identifier, type):
-        return identifier
-    name, config = (identifier.get("class_name"), identifier.get("config", {})) if isinstance(identifier, dict) else (identifier, {})
-    if isinstance(name, str) and name in _known:
-        return _known[name](**config)
-    raise ValueError(f"regularizer: {identifier!r} is not known\n  wanted: a function or one of {', '.join(_known)}")
+    """The regulariser that serialize described."""
+    if config["class_name"] not in _classes:
+        raise ValueError(f"regularizer {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
+    return _classes[config["class_name"]].from_config(config["config"])

@@ -287,3 +287,54 @@ KERNEL(loss_weights_grad, a->size / most(a->weight_repeat, 1), a->weight_repeat 
         a->d_weights[i] = (float)(sum * *a->d_total * *a->factor);
     }
 }
+
+/* ---- penalties on weights ---- */
+
+/* Sums of l1 |x| + l2 x^2.  One item: LOSS_PIECE numbers. */
+KERNEL(penalty_sums, pieces(a->size, LOSS_PIECE), LOSS_PIECE,
+    double *sums;             /* (ceil(size / 16384)) */
+    const float *x;           /* (size) */
+    int64_t size;
+    double l1;
+    double l2;)
+{
+    const vf l1 = vset((float)a->l1), l2 = vset((float)a->l2);
+    for (int64_t q = begin; q < end; q++) {
+        const float *x = a->x + q * LOSS_PIECE;
+        const int64_t n = least(a->size - q * LOSS_PIECE, LOSS_PIECE);
+        vf sum[SUM16] = {{0}};
+        for (int64_t j = 0; j < n; j += 16)
+            for (int64_t k = 0, p = j; k < SUM16 && p < n; k++, p += VL) {
+                const vf v = vload_n(x + p, n - p);
+                sum[k] += vfma(v * v, l2, vabs(v) * l1);
+            }
+        a->sums[q] = vsum16(sum);
+    }
+}
+
+/* y = the sum of the pieces.  One item. */
+KERNEL(penalty_total, 1, a->pieces,
+    float *y;                 /* (1) */
+    const double *sums;       /* (pieces) */
+    int64_t pieces;)
+{
+    double sum = 0;
+    for (int64_t q = 0; q < a->pieces; q++) sum += a->sums[q];
+    *a->y = (float)sum;
+}
+
+/* d_x = d_y (l1 sign(x) + 2 l2 x).  One item: one number. */
+KERNEL(penalty_grad, a->size, 1,
+    float *d_x;               /* (size) */
+    const float *d_y;         /* (1) */
+    const float *x;           /* (size) */
+    int64_t size;
+    double l1;
+    double l2;)
+{
+    const vf d = vset(*a->d_y), l1 = vset((float)a->l1), l2 = vset((float)(2 * a->l2));
+    for (int64_t i = begin; i < end; i += VL) {
+        const vf x = vload_n(a->x + i, end - i);
+        vstore_n(a->d_x + i, d * vfma(x, l2, l1 * sign(x)), end - i);
+    }
+}

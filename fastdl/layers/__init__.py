@@ -6,6 +6,8 @@ from .core import *  # noqa: F401,F403
 from .embedding import *  # noqa: F401,F403
 from .layer import Layer  # noqa: F401
 from .merging import *  # noqa: F401,F403
+from .normalization import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
+from .regularization import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403
 from .serialization import deserialize, serialize  # noqa: F401

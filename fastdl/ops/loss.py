@@ -8,7 +8,7 @@ from ..errors import explanations, shape_error
 from ..op import Op, case, integers, kernels, twin
 from .indexing import as_int32
 
-__all__ = ["HuberLoss", "MeanAbsoluteLoss", "MeanSquaredLoss", "SoftmaxCrossEntropy", "SparseCrossEntropy", "TotalLoss", "softmax_cross_entropy"]
+__all__ = ["HuberLoss", "MeanAbsoluteLoss", "MeanSquaredLoss", "Penalty", "SoftmaxCrossEntropy", "SparseCrossEntropy", "TotalLoss", "softmax_cross_entropy"]
 
 NONE_IGNORED = 1 << 40               # a label that an int32 cannot be
 EPSILON = 1e-7                       # Keras' backend.epsilon()
@@ -339,3 +339,49 @@ class TotalLoss(Op):
     cases = [case(losses=(1,)), case(losses=(19,), divisor="none"), case(losses=(3, 7), divisor="count"), case(losses=(0,)),
              case(losses=(3, 7), weights=np.float32([0.5, 2, 1]), divisor="weights"),
              case(losses=(3, 7), weights=np.float32([0.5, 2, 1]), mask=integers((3, 7), 2, "bool")), case(losses=(20000,))]
+
+
+# ---- penalties on weights ----
+
+@twin
+def penalty_sums(sums, x, *, size, l1, l2):
+    terms = l1 * np.abs(x.reshape(-1)) + l2 * x.reshape(-1) ** 2
+    for q in range(len(sums)):
+        sums[q] = terms[q * LOSS_PIECE:(q + 1) * LOSS_PIECE].sum()
+
+
+@twin
+def penalty_total(y, sums, *, pieces):
+    y[...] = sums.sum()
+
+
+@twin
+def penalty_grad(d_x, d_y, x, *, size, l1, l2):
+    d_x[...] = d_y * (l1 * np.sign(x) + 2 * l2 * x)
+
+
+class Penalty(Op):
+    """l1 times the sum of |x| plus l2 times the sum of x^2.
+
+    x        any shape
+    returns  ()
+    """
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def shape(self, x):
+        return ()
+
+    def forward(self, y, x):
+        self.x, self.sizes = x, {"size": x.size, "l1": float(self.l1), "l2": float(self.l2)}
+        sums = self.empty((-(-x.size // LOSS_PIECE),), "float64")
+        kernels.penalty_sums(sums, x, **self.sizes)
+        kernels.penalty_total(y, sums, pieces=len(sums))
+
+    def backward(self, d_y, d_x):
+        kernels.penalty_grad(d_x, d_y, self.x, **self.sizes)
+
+    def definition(self, x):
+        return self.l1 * np.abs(x).sum() + self.l2 * (x * x).sum()
+
+    cases = [case(x=(1,), l1=0.5), case(x=(3, 7), l1=0.1, l2=0.3), case(x=(130, 130), l2=2.0), case(x=(0,), l2=1.0)]
