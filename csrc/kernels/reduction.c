@@ -35,7 +35,8 @@ INLINE vf vmultiply(vf a, vf b) { return a * b; }
                     for (int j = 0; j < 64 / VL; j++) { const vf u = vload(x + l + j * VL); s[j] = v##join(s[j], value); } \
                 for (int j = 0; l < rows; l += VL, j++) {                                                              \
                     const vf u = vload_n(x + l, rows - l);                                                             \
-                    s[j] = v##join(s[j], vpick(vfirst(rows - l), value, vset(start)));                                 \
+                    const vi real = vlanes() < viset((int32_t)least(rows - l, VL));                                    \
+                    s[j] = v##join(s[j], vpick(real, value, vset(start)));                                             \
                 }                                                                                                      \
                 for (int width = 32 / VL; width >= SUM16; width /= 2)                                                  \
                     for (int j = 0; j < width; j++) s[j] = v##join(s[j], s[j + width]);                                \
