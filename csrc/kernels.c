@@ -31,6 +31,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(activation_grad),
 
     /* elementwise */
+    ENTRY(check_finite),
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),
