@@ -83,8 +83,7 @@ def serialize(activation):
     """The name of an activation, for saving: of one's own too, which custom_objects must give when it is loaded."""
     if id(activation) in _name_of:
         return _name_of[id(activation)]
-    from .layers import Layer
-    if isinstance(activation, Layer):
+    if hasattr(activation, "get_config"):             # a layer
         return {"class_name": type(activation).__name__, "config": activation.get_config()}
     name = getattr(activation, "__name__", "<lambda>")
     if name.isidentifier() and name not in _names:

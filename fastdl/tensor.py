@@ -135,7 +135,7 @@ class Tensor:
             if self.array.size != 1:
                 raise RuntimeError(f"backward: the tensor has shape {self.array.shape}; only one of one element needs no `gradient`")
             return _ones(self.array.shape, self.array.dtype)
-        array = gradient.array if isinstance(gradient, Tensor) else np.ascontiguousarray(gradient, self.array.dtype)
+        array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient, self.array.dtype, order="C")
         if array.shape != self.array.shape:
             raise ValueError(f"backward: gradient has shape {array.shape}, the tensor {self.array.shape}")
         return array
@@ -155,14 +155,17 @@ class Parameter(Tensor):
     """A tensor that training changes: a leaf with a name. (Keras: Variable.)
 
     buffer   where its gradient is to be written: a view into one block shared by the model's parameters, or None
+    squares  (gradient, sums of squares): for an embedding's table, what Adam and RMSprop take for the gradient's square
     """
 
-    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path")
+    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path", "squares")
+    changes = 0                     # counts what may change which parameters a model trains; layers add to it too
 
     def __init__(self, array, name="parameter", trainable=True):
         super().__init__(array, requires_grad=trainable)
         self.name, self._trainable, self.buffer, self.path = name, trainable, None, name
-        self.regularizer = self.constraint = None
+        self.regularizer = self.constraint = self.squares = None
+        Parameter.changes += 1
 
     @property
     def trainable(self):
@@ -172,6 +175,7 @@ class Parameter(Tensor):
     @trainable.setter
     def trainable(self, value):
         self._trainable = self.requires_grad = bool(value)
+        Parameter.changes += 1
 
     def assign(self, value):
         """Overwrite the values, in place; shape and dtype stay."""
@@ -227,6 +231,8 @@ class Gradients:
         if before is None:
             self.of[key] = array, owned
             return
+        if isinstance(key[0], Parameter):
+            key[0].squares = None
         sum_, mine = before
         if not mine:
             if owned:

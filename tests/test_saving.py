@@ -123,6 +123,12 @@ def test_own_activation(path, x):
         Sequential([layers.Dense(2, activation=lambda v: v, input_shape=(4,))]).save(path)
 
 
+def test_a_layer_as_activation(path, x):
+    model = Sequential([layers.Dense(2, activation=layers.LeakyReLU(0.5), input_shape=(4,))])
+    model.save(path)
+    assert same(fastdl.load_model(path)(x), model(x))
+
+
 def test_frozen_layers_stay_frozen(path):
     model = sequential()
     model.layers[0].trainable = False

@@ -38,7 +38,7 @@ class Dense(Layer):
         self.kernel_initializer, self.bias_initializer = initializers.get(kernel_initializer), initializers.get(bias_initializer)
         self.kernel_regularizer, self.bias_regularizer = regularizers.get(kernel_regularizer), regularizers.get(bias_regularizer)
         self.kernel_constraint, self.bias_constraint = constraints.get(kernel_constraint), constraints.get(bias_constraint)
-        self._fused = fused(self.activation)
+        self._fused = fused(self.activation) if self.activation is not activations.sigmoid else None     # sigmoid keeps its logits for the loss
 
     def build(self, input_shape):
         """Make kernel and bias for inputs (..., features)."""

@@ -11,6 +11,11 @@ BOOKS = {"_arguments", "_weights", "_fixed", "_own_losses", "_losing", "_made"} 
 class Tracked:
     """What a layer knows of its weights and of the layers inside it: those that are its attributes, or in lists and dicts there."""
 
+    def __setattr__(self, name, value):
+        if isinstance(value, (Tracked, list, tuple, dict)):
+            Parameter.changes += 1
+        object.__setattr__(self, name, value)
+
     def _tracked(self):
         """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""
         for name, value in self.__dict__.items():
