@@ -14,6 +14,7 @@
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/pair_loss.c"
 #include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
@@ -157,8 +158,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
     ENTRY(sparse_cross_entropy_grad),
-    ENTRY(pair_losses),
-    ENTRY(pair_losses_grad),
+    ENTRY(distribution_cross_entropy),
+    ENTRY(distribution_cross_entropy_grad),
+    ENTRY(distribution_log_loss),
+    ENTRY(distribution_log_loss_grad),
     ENTRY(loss_sums),
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
@@ -166,6 +169,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(penalty_sums),
     ENTRY(penalty_total),
     ENTRY(penalty_grad),
+
+    /* pair_loss */
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
 
     /* metric */
     ENTRY(label_matches),

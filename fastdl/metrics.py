@@ -237,6 +237,69 @@ class MeanAbsoluteError(MeanMetricWrapper):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
+class MeanAbsolutePercentageError(MeanMetricWrapper):
+    """Mean of the absolute differences in percent of the targets."""
+
+    def __init__(self, name="mean_absolute_percentage_error", dtype=None):
+        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
+
+
+class MeanSquaredLogarithmicError(MeanMetricWrapper):
+    """Mean of the squared differences of log(1 + x)."""
+
+    def __init__(self, name="mean_squared_logarithmic_error", dtype=None):
+        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
+
+
+class LogCoshError(MeanMetricWrapper):
+    """Mean of log cosh of the differences."""
+
+    def __init__(self, name="logcosh", dtype=None):
+        super().__init__(losses.log_cosh, name, dtype)
+
+
+class Hinge(MeanMetricWrapper):
+    """Mean of max(1 - target prediction, 0)."""
+
+    def __init__(self, name="hinge", dtype=None):
+        super().__init__(losses.hinge, name, dtype)
+
+
+class SquaredHinge(MeanMetricWrapper):
+    """Mean of max(1 - target prediction, 0)^2."""
+
+    def __init__(self, name="squared_hinge", dtype=None):
+        super().__init__(losses.squared_hinge, name, dtype)
+
+
+class Poisson(MeanMetricWrapper):
+    """Mean of prediction - target log(prediction)."""
+
+    def __init__(self, name="poisson", dtype=None):
+        super().__init__(losses.poisson, name, dtype)
+
+
+class KLDivergence(MeanMetricWrapper):
+    """Sum over the classes of target log(target / prediction)."""
+
+    def __init__(self, name="kl_divergence", dtype=None):
+        super().__init__(losses.kl_divergence, name, dtype)
+
+
+class BinaryCrossentropy(MeanMetricWrapper):
+    """Mean of the loss of this name."""
+
+    def __init__(self, name="binary_crossentropy", dtype=None, from_logits=False, label_smoothing=0):
+        super().__init__(losses.binary_crossentropy, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing)
+
+
+class CategoricalCrossentropy(MeanMetricWrapper):
+    """Mean of the loss of this name."""
+
+    def __init__(self, name="categorical_crossentropy", dtype=None, from_logits=False, label_smoothing=0, axis=-1):
+        super().__init__(losses.categorical_crossentropy, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+
+
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
     """Mean of the loss of this name."""
 
@@ -246,7 +309,8 @@ class SparseCategoricalCrossentropy(MeanMetricWrapper):
 
 _classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, Metric) and c not in (Metric, MeanMetricWrapper)}
 _names = {losses._snake(name): c for name, c in _classes.items()}
-_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "acc": Accuracy}
+_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
+           "bce": BinaryCrossentropy, "logcosh": LogCoshError, "kl_divergence": KLDivergence, "acc": Accuracy}
 
 
 def get(identifier):
