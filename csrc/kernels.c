@@ -179,6 +179,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pair_matches),
     ENTRY(add_to_mean),
     ENTRY(mean_so_far),
+    ENTRY(sorted_matches),
     ENTRY(add_to_confusion),
 
     /* random */
@@ -196,6 +197,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(sum_token_squares),
     ENTRY(sum_squares),
     ENTRY(clip_scale),
+    ENTRY(average_parameters),
     ENTRY(decayed_learning_rate),
     ENTRY(stepped_learning_rate),
 

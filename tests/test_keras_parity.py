@@ -74,7 +74,7 @@ def test_metrics_names_and_values(keras, ours):
 SIGNATURES = json.loads((RECORDS / "keras_signatures.json").read_text())
 ELSEWHERE = {                    # arguments of Keras that mean something only on its backends
     "lora_rank", "lora_alpha", "quantization_config", "use_cudnn", "unroll", "jit_compile", "auto_scale_loss", "pss_evaluation_shards",
-    "synchronized", "overwrite_with_gradient", "loss_scale_factor", "gradient_accumulation_steps", "data_format", "sparse", "ragged"}
+    "synchronized", "overwrite_with_gradient", "loss_scale_factor", "gradient_accumulation_steps", "data_format", "sparse", "ragged", "renorm", "renorm_clipping", "renorm_momentum"}
 
 
 def public():

@@ -194,6 +194,27 @@ KERNEL(clip_scale, 1, a->pieces,
     *a->scale = !isfinite(norm) ? NAN : norm > a->most ? (float)(a->most / norm) : 1;
 }
 
+/* average = momentum average + (1 - momentum) parameter, momentum being 0 at the first update; at every `every`-th update the
+   parameter becomes the average.  One item: one number. */
+KERNEL(average_parameters, a->size, 2,
+    float *average;           /* (size) */
+    float *parameter;         /* (size) */
+    const int64_t *iterations;        /* (1), updates done before */
+    int64_t size;
+    int64_t every;            /* 0: never */
+    double momentum;)
+{
+    const double m = *a->iterations ? a->momentum : 0;
+    const int overwrite = a->every && (*a->iterations + 1) % a->every == 0;
+    const vf momentum = vset((float)m), rest = vset((float)(1 - m));
+    for (int64_t i = begin; i < end; i += VL) {
+        const int64_t n = end - i;
+        const vf p = vload_n(a->parameter + i, n), average = m ? vfma(vload_n(a->average + i, n), momentum, p * rest) : p;
+        vstore_n(a->average + i, average, n);
+        if (overwrite) vstore_n(a->parameter + i, average, n);
+    }
+}
+
 /* ---- learning-rate schedules, in double ---- */
 
 enum { SCHEDULE_EXPONENTIAL, SCHEDULE_COSINE, SCHEDULE_POLYNOMIAL, SCHEDULE_INVERSE_TIME };

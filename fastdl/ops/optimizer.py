@@ -91,6 +91,13 @@ def clip_scale(scale, sums, *, pieces, most):
 
 
 @twin
+def average_parameters(average, parameter, iterations, *, size, every, momentum):
+    average[...] = momentum * average + (1 - momentum) * parameter if iterations.item() else parameter
+    if every and (iterations.item() + 1) % every == 0:
+        parameter[...] = average
+
+
+@twin
 def decayed_learning_rate(learning_rate, iterations, *, kind, staircase, initial, steps, rate, final, warmup_steps):
     t = float(iterations.item())
     if kind == 1:

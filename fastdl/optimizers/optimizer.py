@@ -25,9 +25,16 @@ class Optimizer:
     clipnorm         largest norm of the gradient of one parameter
     clipvalue        largest absolute value in a gradient
     global_clipnorm  largest norm of all gradients together
+    use_ema          keep a moving average of the parameters, of ema_momentum; at every ema_overwrite_frequency-th update (None:
+                     in finalize_variable_values, after training) the parameters become it
     """
 
-    def __init__(self, learning_rate, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None, name=None):
+    def __init__(self, learning_rate, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None, use_ema=False,
+                 ema_momentum=0.99, ema_overwrite_frequency=None, name=None):
+        if use_ema and not 0 <= ema_momentum <= 1 or ema_overwrite_frequency is not None and not ema_overwrite_frequency >= 1:
+            raise ValueError(f"{type(self).__name__}: ema_momentum={ema_momentum} must lie between 0 and 1, "
+                             f"ema_overwrite_frequency={ema_overwrite_frequency} must be None or at least 1")
+        self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ValueError(f"{type(self).__name__}: only one of clipnorm, clipvalue and global_clipnorm can be given\n"
                              f"  given: clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}")
@@ -92,13 +99,14 @@ class Optimizer:
         self._variables, self._slots = variables, [None] * len(variables)
         for run in neighbours([(v.array,) for v in variables]):
             size = sum(variables[i].size for i in run)
-            blocks = [_core.empty((size,), variables[run[0]].dtype) for _ in self.slots()]
+            names = [*self.slots(), *["average"] * self.use_ema]
+            blocks = [_core.empty((size,), variables[run[0]].dtype) for _ in names]
             for block in blocks:
                 block[...] = 0
             at = 0
             for i in run:
                 v, slots = variables[i], []
-                for name, block in zip(self.slots(), blocks):
+                for name, block in zip(names, blocks):
                     slot = Parameter(block[at:at + v.size].reshape(v.shape), f"{v.path.replace('/', '_')}_{name}", trainable=False)
                     slot.path = f"{self.name}/{slot.name}"
                     slots.append(slot)
@@ -160,13 +168,22 @@ class Optimizer:
         for parameter, slots, gradient, squares, decay in runs:
             if self.clipnorm:
                 scale = self._scale([gradient], self.clipnorm)
+            slots, average = (slots[:-1], slots[-1]) if self.use_ema else (slots, None)
             self.update_run(parameter, slots, gradient, squares, learning_rate=self._rate.array, iterations=self.iterations.array, scale=scale,
                             size=parameter.size, weight_decay=decay, clip=clip)
+            if average is not None:
+                kernels.average_parameters(average, parameter, self.iterations.array, size=parameter.size,
+                                           every=self.ema_overwrite_frequency or 0, momentum=float(self.ema_momentum))
         for v in trainable_variables:
             constraint = getattr(v, "constraint", None)
             if constraint is not None:
                 kernels.copy(v.array, constraint(Tensor(v.array)).array, size=v.size)
         kernels.advance_iterations(self.iterations.array)
+
+    def finalize_variable_values(self, var_list):
+        """With use_ema: the parameters become their averages. To be called after training."""
+        for v in var_list if self.use_ema and self.built else ():
+            v.assign(self._slots[self._indices[id(v)]][-1].numpy())
 
     def _squares(self, variable, gradient):
         """What to take for the gradient's square, where it is not that: see fastdl.ops.Embedding."""
@@ -229,7 +246,8 @@ class Optimizer:
         else:
             rate = serialize(self.schedule)
         return {"name": self.name, "learning_rate": rate, "weight_decay": self.weight_decay, "clipnorm": self.clipnorm,
-                "clipvalue": self.clipvalue, "global_clipnorm": self.global_clipnorm}
+                "clipvalue": self.clipvalue, "global_clipnorm": self.global_clipnorm, "use_ema": self.use_ema,
+                "ema_momentum": self.ema_momentum, "ema_overwrite_frequency": self.ema_overwrite_frequency}
 
     @classmethod
     def from_config(cls, config):
