@@ -27,8 +27,8 @@ typedef struct fd_kernel {
 typedef struct fd_call {
     const fd_kernel *kernel;
     int64_t items;
-    int32_t team;                /* 1: worth it, every thread takes a range of the items; 0: one thread does all */
-    int32_t label;               /* index into the program's names of layers */
+    int64_t team;                /* 1: worth it, every thread takes a range of the items; 0: one thread does all */
+    double work;                 /* items times the kernel's cost */
     int64_t word[FD_WORDS];
 } fd_call;
 
@@ -37,7 +37,7 @@ typedef struct fd_fault {        /* the first call that met bad data */
     int64_t item;
 } fd_fault;
 
-void fd_call_set(fd_call *, const fd_kernel *, int32_t label);   /* items and team, once the words are filled */
+void fd_call_set(fd_call *, const fd_kernel *);   /* items and team, once the words are filled */
 
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
    completed. Stops at the first call that marks a data item as bad. With `clock` (n doubles), adds each call's time. */

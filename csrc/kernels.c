@@ -85,7 +85,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(gelu_approximate), ENTRY(gelu_approximate_grad),
 
     /* reduction */
-    ENTRY(sum),
+    ENTRY(sum), ENTRY(sum_of_squares), ENTRY(sum_of_exp), ENTRY(max), ENTRY(min), ENTRY(prod), ENTRY(prod_grad),
+    ENTRY(sum_int32), ENTRY(max_int32), ENTRY(min_int32), ENTRY(prod_int32),
+    ENTRY(sum_int64), ENTRY(max_int64), ENTRY(min_int64), ENTRY(prod_int64),
+    ENTRY(any), ENTRY(all),
+    ENTRY(argmax), ENTRY(argmax_int32), ENTRY(argmax_int64), ENTRY(argmin), ENTRY(argmin_int32), ENTRY(argmin_int64),
 
     /* shape */
     ENTRY(rearrange),

@@ -19,7 +19,8 @@
 #endif
 
 enum { MOST_THREADS = 256 };
-static double grain = 32768;        /* least work (in fd_kernel's cost) for which a second thread is woken */
+static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
+enum { WAKING = 8 };                /* in grains: least work of a list's shared calls for which threads are woken */
 
 static int wanted;                  /* fd_set_threads; 0: by the process */
 static int forked;                  /* in a child of fork libgomp's team is gone: one thread */
@@ -177,7 +178,7 @@ static void take(run *r, int s, int64_t number, fd_worker *worker)
     if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, at, worker);
 }
 
-static void work(run *r, int thread, fd_worker *worker)
+static void serve(run *r, int thread, fd_worker *worker)
 {
     int64_t number = 0;
     for (int spins = 0; !atomic_load_explicit(&r->over, memory_order_acquire); spins++) {
@@ -199,7 +200,9 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
     atomic_init(&r.item, INT64_MAX);
     atomic_init(&r.call, -1);
     int team = 1;
-    for (int64_t i = 0; i < n && team == 1; i++) if (calls[i].team) team = fd_threads();
+    double work = 0;
+    for (int64_t i = 0; i < n && team == 1; i++)
+        if (calls[i].team && (work += calls[i].work) >= WAKING * grain) team = fd_threads();
     if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* another Python thread has the team: work alone */
     for (int t = 0; t < team && team > 1; t++)
         if (!scratch(t)) { team = -1; atomic_flag_clear(&busy); }
@@ -215,7 +218,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
                 r.team = omp_get_num_threads();
                 go_on(&r, -1, &worker);
             }
-            work(&r, thread, &worker);
+            serve(&r, thread, &worker);
         }
         atomic_flag_clear(&busy);
     } else {
@@ -230,11 +233,11 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
     return r.done;
 }
 
-void fd_call_set(fd_call *c, const fd_kernel *kernel, int32_t label)
+void fd_call_set(fd_call *c, const fd_kernel *kernel)
 {
     c->kernel = kernel;
-    c->label = label;
     c->items = kernel->items(c->word);
     if (c->items < 0) c->items = 0;
-    c->team = (double)c->items * kernel->cost(c->word) >= grain;
+    c->work = (double)c->items * kernel->cost(c->word);
+    c->team = c->work >= grain;
 }

@@ -141,6 +141,7 @@ SIMD vf vsin_shifted(vf x, int32_t quarter)
     c = vfma(c, t, vset(1));
     vf y = vpick((k & viset(1)) == viset(1), c, s);
     y = (vf)((vi)y ^ ((k & viset(2)) << 30));
+    if (!quarter) y = vpick(x == vset(0), x, y);         /* -0 */
     for (int i = 0; i < VL; i++)
         if (!(fabsf(x[i]) <= 100000)) y[i] = (float)(quarter ? cos(x[i]) : sin(x[i]));
     return y;

@@ -18,7 +18,8 @@ _LATER = {name: (name, None) for name in (
     "models", "optimizers", "random", "regularizers", "saving")}
 _LATER |= {name: ("models", name) for name in ("Input", "Model", "Sequential")}
 _LATER |= {"Layer": ("layers.layer", "Layer"), "clear_session": ("layers.context", "clear_session"), "load_model": ("saving", "load_model"),
-           "deferred_updates": ("layers.layer", "deferred_updates"), "set_random_seed": ("random", "set_random_seed")}
+           "set_random_seed": ("random", "set_random_seed"),
+           "deferred_updates": ("layers.layer", "deferred_updates")}
 
 
 def __getattr__(name):

@@ -1,5 +1,5 @@
 # csrc/fastdl.h, in the same order.
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 
 
 cdef extern from "fastdl.h" nogil:
@@ -14,15 +14,15 @@ cdef extern from "fastdl.h" nogil:
     ctypedef struct fd_call:
         const fd_kernel *kernel
         int64_t items
-        int32_t team
-        int32_t label
+        int64_t team
+        double work
         int64_t word[32]
 
     ctypedef struct fd_fault:
         int64_t call
         int64_t item
 
-    void fd_call_set(fd_call *, const fd_kernel *, int32_t)
+    void fd_call_set(fd_call *, const fd_kernel *)
     int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
     int fd_threads()
     void fd_set_threads(int)

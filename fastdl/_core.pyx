@@ -248,7 +248,7 @@ cdef class Kernel:
                 memcpy(&call.word[self.n_tensors + j], &real, 8)
             else:
                 call.word[self.n_tensors + j] = <object>value
-        fd_call_set(&call, self.of[isa], 0)
+        fd_call_set(&call, self.of[isa])
         if call.items > 0:
             if call.team:
                 with nogil:

@@ -80,10 +80,15 @@ def get(identifier):
 
 
 def serialize(activation):
-    """The name of an activation."""
-    if id(activation) not in _name_of:
-        raise ValueError(f"{activation!r} cannot be saved; only the activations of fastdl.activations can")
-    return _name_of[id(activation)]
+    """The name of an activation, for saving: of one's own too, which custom_objects must give when it is loaded."""
+    if id(activation) in _name_of:
+        return _name_of[id(activation)]
+    if hasattr(activation, "get_config"):             # a layer
+        return {"class_name": type(activation).__name__, "config": activation.get_config()}
+    name = getattr(activation, "__name__", "<lambda>")
+    if name.isidentifier() and name not in _names:
+        return name
+    raise ValueError(f"activation: {name!r} has no name in fastdl.activations, so it cannot be saved")
 
 
 def deserialize(config):

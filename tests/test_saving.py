@@ -110,6 +110,25 @@ def test_own_classes(path, x):
         fastdl.load_model(path, custom_objects={"Twice": "Twice"})
 
 
+def test_own_activation(path, x):
+    def doubled(v):
+        return v * 2.0
+
+    model = Sequential([layers.Dense(2, activation=doubled, input_shape=(4,)), layers.Activation(doubled)])
+    model.save(path)
+    assert same(fastdl.load_model(path, custom_objects={"doubled": doubled})(x), model(x))
+    with pytest.raises(ValueError, match="'doubled' is not known"):
+        fastdl.load_model(path)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        Sequential([layers.Dense(2, activation=lambda v: v, input_shape=(4,))]).save(path)
+
+
+def test_a_layer_as_activation(path, x):
+    model = Sequential([layers.Dense(2, activation=layers.LeakyReLU(0.5), input_shape=(4,))])
+    model.save(path)
+    assert same(fastdl.load_model(path)(x), model(x))
+
+
 def test_frozen_layers_stay_frozen(path):
     model = sequential()
     model.layers[0].trainable = False
@@ -123,6 +142,20 @@ def test_json(x):
     assert copy.get_config() == model.get_config() and not same(model([x, x]), copy([x, x]))
     copy.set_weights(model.get_weights())
     assert same(model([x, x]), copy([x, x]))
+
+
+def test_clone(x):
+    model = Sequential([Input((4,)), Twice(3.0), layers.Dense(2)])
+    copy = fastdl.models.clone_model(model)
+    assert copy.get_config() == model.get_config() and not same(copy(x), model(x)) and copy.layers[0].by == 3.0
+
+
+def test_random_counters(path, x):
+    model = Sequential([layers.Dense(8, input_shape=(4,)), layers.Dropout(0.5)])
+    model(x, training=True)
+    model.save(path)
+    copy = fastdl.load_model(path)
+    assert same(copy(x, training=True), model(x, training=True)) and not same(copy(x, training=True), model(x))
 
 
 def test_layers_as_values():

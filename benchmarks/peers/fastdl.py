@@ -99,5 +99,5 @@ def operation(w):
         return layer, (rnd(w["B"], w["T"], w["I"]),), name.endswith("_fb")
     if name in ("gather", "scatter"):
         index = fastdl.tensor(np.random.default_rng(0).integers(0, w["V"], w["n"]).astype("int32"))
-        return lambda table: ops.embedding(table, index), (rnd(w["V"], w["D"]),), name == "scatter"
+        return lambda table: ops.embedding(index, table), (rnd(w["V"], w["D"]),), name == "scatter"
     raise NotImplementedError(name)

@@ -7,7 +7,8 @@ enum {
     PATCH_DEPTH = 640,       /* most numbers of a patch gathered at once: 84 of them and a panel stay in 1 MiB */
     SUMMED = 128,            /* pixels gathered at once for the kernel's gradient, */
     SUM_ROWS = 588,          /* rows */
-    SUM_COLUMNS = 512,       /* and columns of it that an item computes */
+    SUM_COLUMNS = 512,       /* and columns of it that an item computes, */
+    SUM_TILE = 42,           /* so many rows at once */
     ITEMS = 32,              /* worth cutting an image of few pixels by filters */
 };
 
@@ -391,12 +392,16 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             t.accumulate = pixel > index * a->piece;
             for (int64_t q = 0; q < m; q += PANEL) {
                 const int64_t at = pixel * a->filters + first + q;
-                t.b = panel + q * SUMMED, t.columns = least(m - q, PANEL);
                 gradient_panel(panel + q * SUMMED, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
-                               a->out ? a->out + at : 0, n, t.columns, a->filters, a->activation);
-                t.out = a->d_kernel + (index * depth + row) * a->filters + first + q;
-                tile_multiply(&t, rows);
+                               a->out ? a->out + at : 0, n, least(m - q, PANEL), a->filters, a->activation);
             }
+            for (int64_t r = 0; r < rows; r += SUM_TILE)         /* what these rows read of the patches stays in L1 */
+                for (int64_t q = 0; q < m; q += PANEL) {
+                    t.a = scratch + r * t.a_row;
+                    t.b = panel + q * SUMMED, t.columns = least(m - q, PANEL);
+                    t.out = a->d_kernel + (index * depth + row + r) * a->filters + first + q;
+                    tile_multiply(&t, least(rows - r, SUM_TILE));
+                }
         }
     }
 }

@@ -36,8 +36,9 @@ KERNEL(accumulate, a->size, 1.5,
 
 #define EXPANDED_KERNEL(name, items, cost, ...) KERNEL(name, items, cost, __VA_ARGS__)
 
-#define TWO_OPERANDS(T)                                                                                                \
-    const T *x1; const T *x2; int64_t outer; int64_t middle; int64_t inner;                                            \
+#define TWO_OPERANDS(T) const T *x1; const T *x2; SIZES
+#define SIZES                                                                                                          \
+    int64_t outer; int64_t middle; int64_t inner;                                                                      \
     int64_t x1_outer; int64_t x1_middle; int64_t x1_inner; int64_t x2_outer; int64_t x2_middle; int64_t x2_inner;
 
 /* Where the stretch that holds number i lies. */
@@ -61,7 +62,8 @@ INLINE place next_row(place s, int64_t middle) { return s.m + 1 < middle ? (plac
     for (int64_t i = begin, n; i < end; i += n, s = next_row(s, a->middle)) {                                          \
         const T *restrict p = AT(x1), *restrict q = AT(x2);                                                            \
         n = least(a->inner - s.j, end - i);                                                                            \
-        if (!a->x1_inner) NUMBERS(T, 0, k, statement)                                                                  \
+        if (!a->x1_inner && !a->x2_inner) NUMBERS(T, 0, 0, statement)                                                  \
+        else if (!a->x1_inner) NUMBERS(T, 0, k, statement)                                                        \
         else if (!a->x2_inner) NUMBERS(T, k, 0, statement)                                                             \
         else NUMBERS(T, k, k, statement)                                                                               \
     }
@@ -155,7 +157,7 @@ BINARY_GRAD(mod_d_x2, 20, -d * floor_divide_float(u, v))
 /* y = x1 where the condition is not 0, else x2; broadcast like two operands.  One item: one number. */
 #define WHERE(name, T)                                                                                                 \
     EXPANDED_KERNEL(name, NUMBERS_OF_RESULT, 2,                                                                        \
-        T *y; const uint8_t *condition; TWO_OPERANDS(T) int64_t x3_outer; int64_t x3_middle; int64_t x3_inner;)        \
+        T *y; const T *x1; const T *x2; const uint8_t *condition; SIZES int64_t x3_outer; int64_t x3_middle; int64_t x3_inner;)        \
     {                                                                                                                  \
         const int64_t step = a->x3_inner;                                                                              \
         T *restrict y = a->y;                                                                                          \

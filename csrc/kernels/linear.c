@@ -48,7 +48,8 @@ static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64
 /* One block of a product: its rows from `row`, its columns from `column`. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int64_t pack_a = columns > PANEL && rows > TILE_ROWS, pack_b = t->b_column > 1 || (t->b_column == 1 && rows > 4 * TILE_ROWS);
+    const int64_t pack_a = columns > PANEL && rows > TILE_ROWS;
+    const int64_t pack_b = t->b_column > 1 || (t->b_column == 1 && rows > 4 * TILE_ROWS);
     float *a_packed = scratch, *b_packed = scratch + (BLOCK_ROWS + 1) * BLOCK_DEPTH;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
@@ -297,11 +298,16 @@ KERNEL(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a
     for (int64_t i = begin; i < end; i++) {
         const int64_t k = i / across, first = i % across * 256, stop = least(first + 256, a->columns);
         const int64_t rows = least(a->rows - k * a->split, a->split);
-        for (int64_t j = first; j < stop; j += VL) {
+        for (int64_t j = first; j < stop; j += 4 * VL) {
             const float *x = a->x + k * a->split * a->columns + j;
-            vf s = vset(0);
-            for (int64_t r = 0; r < rows; r++) s = s + vload_n(x + r * a->columns, stop - j);
-            vstore_n(a->out + k * a->columns + j, s, stop - j);
+            vf s[4] = { vset(0), vset(0), vset(0), vset(0) };
+            if (stop - j >= 4 * VL)
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload(x + r * a->columns + v * VL);
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload_n(x + r * a->columns + v * VL, most(stop - j - v * VL, 0));
+            UNROLL for (int v = 0; v < 4; v++) vstore_n(a->out + k * a->columns + j + v * VL, s[v], most(stop - j - v * VL, 0));
         }
     }
 }

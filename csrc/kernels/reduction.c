@@ -1,46 +1,150 @@
-/* Reductions of the middle axis of (outer, length, inner): in pieces of fixed length, which a second call reduces again. */
+/* Reductions of the middle axis of (outer, length, inner), in pieces of fixed length, which a second call reduces again. */
 #include "kernel.h"
 
-enum { STRIP = 64, BLOCK = 16 };           /* columns of an item where inner > 1; rows that are added before the rest */
+enum { STRIP = 64, BLOCK = 16 };           /* columns of an item where inner > 1; rows that are joined before the rest */
 
-/* y[o, p, i] = sum over l in piece p of x[o, l, i], divided by divisor. Sums are pairwise: in 64 lanes, or by blocks of rows.
+INLINE float add1(float a, float b) { return a + b; }
+INLINE float multiply1(float a, float b) { return a * b; }
+INLINE float max1(float a, float b) { return a >= b || a != a ? a : b; }
+INLINE float min1(float a, float b) { return a <= b || a != a ? a : b; }
+INLINE vf vadd(vf a, vf b) { return a + b; }
+INLINE vf vmultiply(vf a, vf b) { return a * b; }
+
+#define PIECES_OF_LENGTH pieces(most(a->length, 1), a->piece)
+
+/* y[o, p, i] = the join of value(u, m) over l in piece p, u = x[o, l, i], m = about[o, i], then `finish`. Along memory it runs
+   in 64 lanes, across rows by blocks: so a long sum is pairwise, and the same on every instruction set.
    One item: one piece of a strip of columns. */
-KERNEL(sum, a->outer * pieces(most(a->length, 1), a->piece) * pieces(a->inner, STRIP), least(a->length, a->piece) * least(a->inner, STRIP),
-    float *y;             /* (outer, ceil(length / piece), inner) */
+#define REDUCTION(name, cost, fields, scalars, about_one, about_many, start, value, join, finish)                      \
+    KERNEL(name, a->outer * PIECES_OF_LENGTH * pieces(a->inner, STRIP),                                                \
+           cost * least(a->length, a->piece) * least(a->inner, STRIP),                                                 \
+        float *y; const float *x; fields int64_t outer; int64_t length; int64_t inner; int64_t piece; scalars)         \
+    {                                                                                                                  \
+        const int64_t n_pieces = PIECES_OF_LENGTH, strips = pieces(a->inner, STRIP);                                   \
+        for (int64_t i = begin; i < end; i++) {                                                                        \
+            const int64_t strip = i % strips * STRIP, piece = i / strips % n_pieces, o = i / strips / n_pieces;        \
+            const int64_t rows = least(a->length - piece * a->piece, a->piece), columns = least(a->inner - strip, STRIP); \
+            const float *x = a->x + (o * a->length + piece * a->piece) * a->inner + strip;                             \
+            float *y = a->y + (o * n_pieces + piece) * a->inner + strip;                                               \
+            if (a->inner == 1) {                                                                                       \
+                const vf m UNUSED = about_one;                                                                         \
+                vf s[64 / VL];                                                                                         \
+                for (int j = 0; j < 64 / VL; j++) s[j] = vset(start);                                                  \
+                int64_t l = 0;                                                                                         \
+                for (; l + 64 <= rows; l += 64)                                                                        \
+                    for (int j = 0; j < 64 / VL; j++) { const vf u = vload(x + l + j * VL); s[j] = v##join(s[j], value); } \
+                for (int j = 0; l < rows; l += VL, j++) {                                                              \
+                    const vf u = vload_n(x + l, rows - l);                                                             \
+                    s[j] = v##join(s[j], vpick(vfirst(rows - l), value, vset(start)));                                 \
+                }                                                                                                      \
+                for (int width = 32 / VL; width >= SUM16; width /= 2)                                                  \
+                    for (int j = 0; j < width; j++) s[j] = v##join(s[j], s[j + width]);                                \
+                float t[16];                                                                                           \
+                for (int j = 0; j < SUM16; j++) vstore(t + j * VL, s[j]);                                              \
+                for (int width = 8; width; width /= 2)                                                                 \
+                    for (int j = 0; j < width; j++) t[j] = join##1(t[j], t[j + width]);                                \
+                *y = t[0] finish;                                                                                      \
+                continue;                                                                                              \
+            }                                                                                                          \
+            for (int64_t c = 0; c < columns; c += VL) {                                                                \
+                const int64_t n = columns - c;                                                                         \
+                const vf m UNUSED = about_many;                                                                        \
+                vf s = vset(start);                                                                                    \
+                for (int64_t l = 0; l < rows; l += BLOCK) {                                                            \
+                    vf t = vset(start);                                                                                \
+                    for (int64_t k = l; k < least(l + BLOCK, rows); k++) {                                             \
+                        const vf u = vload_n(x + k * a->inner + c, n);                                                 \
+                        t = v##join(t, value);                                                                         \
+                    }                                                                                                  \
+                    s = v##join(s, t);                                                                                 \
+                }                                                                                                      \
+                vstore_n(y + c, s finish, n);                                                                          \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+#define PLAIN(name, start, join) REDUCTION(name, 1, , , vset(0), vset(0), start, u, join, )
+#define SUM(name, cost, fields, about_one, about_many, value)                                                          \
+    REDUCTION(name, cost, fields, double divisor;, about_one, about_many, 0, value, add, / (float)a->divisor)
+#define SUM_ABOUT(name, cost, value)                                                                                   \
+    SUM(name, cost, const float *about;, vset(a->about[o]), vload_n(a->about + o * a->inner + strip + c, n), value)
+
+SUM(sum, 1, , vset(0), vset(0), u)
+SUM_ABOUT(sum_of_squares, 1.5, ((u - m) * (u - m)))
+SUM_ABOUT(sum_of_exp, 4, vexp(u - m))
+PLAIN(max, -INFINITY, max)
+PLAIN(min, INFINITY, min)
+PLAIN(prod, 1, multiply)
+
+/* The same of integers, which need no order.  One item: one piece of one column. */
+#define INTEGER_REDUCTION(name, T, start, join)                                                                        \
+    KERNEL(name, a->outer * PIECES_OF_LENGTH * a->inner, least(a->length, a->piece),                                   \
+        T *y; const T *x; int64_t outer; int64_t length; int64_t inner; int64_t piece;)                                \
+    {                                                                                                                  \
+        const int64_t n_pieces = PIECES_OF_LENGTH;                                                                     \
+        for (int64_t i = begin; i < end; i++) {                                                                        \
+            const int64_t piece = i / a->inner % n_pieces, o = i / a->inner / n_pieces;                                \
+            const int64_t rows = least(a->length - piece * a->piece, a->piece);                                        \
+            const T *x = a->x + (o * a->length + piece * a->piece) * a->inner + i % a->inner;                          \
+            T s = start;                                                                                               \
+            for (int64_t l = 0; l < rows; l++) { const T u = x[l * a->inner]; s = join; }                              \
+            a->y[i] = s;                                                                                               \
+        }                                                                                                              \
+    }
+#define INTEGER_REDUCTIONS(T, suffix, least_, most_)                                                                   \
+    INTEGER_REDUCTION(sum_##suffix, T, 0, (T)((u##T)s + (u##T)u))                                                      \
+    INTEGER_REDUCTION(prod_##suffix, T, 1, (T)((u##T)s * (u##T)u))                                                     \
+    INTEGER_REDUCTION(max_##suffix, T, least_, s > u ? s : u)                                                          \
+    INTEGER_REDUCTION(min_##suffix, T, most_, s < u ? s : u)
+
+INTEGER_REDUCTIONS(int32_t, int32, INT32_MIN, INT32_MAX)
+INTEGER_REDUCTIONS(int64_t, int64, INT64_MIN, INT64_MAX)
+INTEGER_REDUCTION(any, uint8_t, 0, s | (u != 0))
+INTEGER_REDUCTION(all, uint8_t, 1, s & (u != 0))
+
+/* y[o, i] = the first l for which x[o, l, i] is the best, or is NaN.  One item: one column. */
+#define ARGUMENT(name, T, better)                                                                                      \
+    KERNEL(name, a->outer * a->inner, 1.5 * a->length,                                                                 \
+        int32_t *y; const T *x; int64_t outer; int64_t length; int64_t inner;)                                         \
+    {                                                                                                                  \
+        for (int64_t i = begin; i < end; i++) {                                                                        \
+            const T *x = a->x + i / a->inner * a->length * a->inner + i % a->inner;                                    \
+            int64_t best = 0;                                                                                          \
+            T v = x[0];                                                                                                \
+            for (int64_t l = 1; l < a->length && v == v; l++) {                                                        \
+                const T u = x[l * a->inner];                                                                           \
+                if (u better v || u != u) { v = u; best = l; }                                                         \
+            }                                                                                                          \
+            a->y[i] = (int32_t)best;                                                                                   \
+        }                                                                                                              \
+    }
+ARGUMENT(argmax, float, >)
+ARGUMENT(argmin, float, <)
+ARGUMENT(argmax_int32, int32_t, >)
+ARGUMENT(argmin_int32, int32_t, <)
+ARGUMENT(argmax_int64, int64_t, >)
+ARGUMENT(argmin_int64, int64_t, <)
+
+/* d_x[o, l, i] = d_y[o, i] times the product of the other x[o, :, i]: of those before, then of those after.
+   One item: one column. */
+KERNEL(prod_grad, a->outer * a->inner, 4 * a->length,
+    float *d_x;           /* (outer, length, inner) */
+    const float *d_y;     /* (outer, inner) */
     const float *x;       /* (outer, length, inner) */
     int64_t outer;
     int64_t length;
-    int64_t inner;
-    int64_t piece;
-    double divisor;)
+    int64_t inner;)
 {
-    const int64_t n_pieces = pieces(most(a->length, 1), a->piece), strips = pieces(a->inner, STRIP);
-    const float divisor = (float)a->divisor;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t strip = i % strips * STRIP, piece = i / strips % n_pieces, o = i / strips / n_pieces;
-        const int64_t rows = least(a->length - piece * a->piece, a->piece), columns = least(a->inner - strip, STRIP);
-        const float *x = a->x + (o * a->length + piece * a->piece) * a->inner + strip;
-        float *y = a->y + (o * n_pieces + piece) * a->inner + strip;
-        if (a->inner == 1) {
-            vf s[64 / VL] = {0};
-            int64_t l = 0;
-            for (; l + 64 <= rows; l += 64)
-                for (int j = 0; j < 64 / VL; j++) s[j] += vload(x + l + j * VL);
-            for (int j = 0; l < rows; l += VL, j++) s[j] += vload_n(x + l, rows - l);
-            for (int width = 32 / VL; width >= SUM16; width /= 2)
-                for (int j = 0; j < width; j++) s[j] += s[j + width];
-            *y = vsum16(s) / divisor;
-            continue;
+        const int64_t at = i / a->inner * a->length * a->inner + i % a->inner;
+        float before = 1, after = a->d_y[i];
+        for (int64_t l = 0; l < a->length; l++) {
+            a->d_x[at + l * a->inner] = before;
+            before *= a->x[at + l * a->inner];
         }
-        for (int64_t c = 0; c < columns; c += VL) {
-            const int64_t n = columns - c;
-            vf s = {0};
-            for (int64_t l = 0; l < rows; l += BLOCK) {
-                vf t = {0};
-                for (int64_t k = l; k < least(l + BLOCK, rows); k++) t += vload_n(x + k * a->inner + c, n);
-                s += t;
-            }
-            vstore_n(y + c, s / vset(divisor), n);
+        for (int64_t l = a->length - 1; l >= 0; l--) {
+            a->d_x[at + l * a->inner] *= after;
+            after *= a->x[at + l * a->inner];
         }
     }
 }

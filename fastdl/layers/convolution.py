@@ -2,10 +2,10 @@
 
 from .. import activations, constraints, initializers, ops, regularizers
 from ..errors import shape_error
-from .core import fused
+from .core import fused, positive_integer
 from .layer import Layer
 
-__all__ = ["Conv2D", "Convolution2D", "DepthwiseConv2D", "DepthwiseConvolution2D"]
+__all__ = ["Conv2D", "Convolution2D", "DepthwiseConv2D"]
 
 AXES = {"channels_last": "batch, height, width, channels", "channels_first": "batch, channels, height, width"}
 
@@ -110,12 +110,10 @@ class Conv2D(Convolution):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.arguments(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
                        bias_regularizer, bias_constraint)
-        for name, value in (("filters", filters), ("groups", groups)):
-            if int(value) != value or value < 1:
-                raise ValueError(f"Conv2D: {name} is {value!r}; wanted is an integer of at least 1")
+        self.filters, self.groups = positive_integer("Conv2D", "filters", filters), positive_integer("Conv2D", "groups", groups)
         if filters % groups:
             raise ValueError(f"Conv2D: filters {filters} cannot be split into groups {groups}")
-        self.filters, self.groups, self.kernel_initializer = int(filters), int(groups), initializers.get(kernel_initializer)
+        self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer, self.kernel_constraint = regularizers.get(kernel_regularizer), constraints.get(kernel_constraint)
 
     def build(self, input_shape):
@@ -158,9 +156,8 @@ class DepthwiseConv2D(Convolution):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.arguments(kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias, bias_initializer,
                        bias_regularizer, bias_constraint)
-        if int(depth_multiplier) != depth_multiplier or depth_multiplier < 1:
-            raise ValueError(f"DepthwiseConv2D: depth_multiplier is {depth_multiplier!r}; wanted is an integer of at least 1")
-        self.depth_multiplier, self.depthwise_initializer = int(depth_multiplier), initializers.get(depthwise_initializer)
+        self.depth_multiplier = positive_integer("DepthwiseConv2D", "depth_multiplier", depth_multiplier)
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.depthwise_constraint = constraints.get(depthwise_constraint)
 
@@ -183,4 +180,4 @@ class DepthwiseConv2D(Convolution):
                 "depthwise_constraint": constraints.serialize(self.depthwise_constraint)}
 
 
-Convolution2D, DepthwiseConvolution2D = Conv2D, DepthwiseConv2D
+Convolution2D = Conv2D

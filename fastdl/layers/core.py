@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .. import activations, constraints, initializers, ops, regularizers
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Made, Symbol
@@ -12,8 +14,7 @@ __all__ = ["Activation", "Dense", "Flatten", "Identity", "Input", "InputLayer", 
 
 def fused(activation):
     """The name under which ops compute an activation at their end; None where they do not, and a call must follow."""
-    name = getattr(activation, "__name__", activation)
-    return name if name in ACTIVATIONS and activation is activations.get(name) else None
+    return next((name for name in ACTIVATIONS if name and activation == getattr(activations, name)), None)
 
 
 class Dense(Layer):
@@ -37,7 +38,7 @@ class Dense(Layer):
         self.kernel_initializer, self.bias_initializer = initializers.get(kernel_initializer), initializers.get(bias_initializer)
         self.kernel_regularizer, self.bias_regularizer = regularizers.get(kernel_regularizer), regularizers.get(bias_regularizer)
         self.kernel_constraint, self.bias_constraint = constraints.get(kernel_constraint), constraints.get(bias_constraint)
-        self._fused = fused(self.activation)
+        self._fused = fused(self.activation) if self.activation is not activations.sigmoid else None     # sigmoid keeps its logits for the loss
 
     def build(self, input_shape):
         """Make kernel and bias for inputs (..., features)."""
@@ -180,7 +181,7 @@ class RepeatVector(Layer):
         """Repeat along a new axis 1."""
         if inputs.ndim != 2:
             raise shape_error("RepeatVector", "wants two axes", inputs=(inputs.shape, "batch, features"))
-        return ops.concatenate([ops.expand_dims(inputs, 1)] * self.n, axis=1)
+        return ops.expand_dims(inputs, 1) * np.ones((1, self.n, 1), inputs.dtype)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -251,7 +252,7 @@ class Lambda(Layer):
 class InputLayer(Layer):
     """Where a functional model begins; Input() makes one."""
 
-    def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, **kwargs):
+    def __init__(self, shape=None, batch_size=None, dtype=None, batch_shape=None, name=None, **kwargs):
         if batch_shape is None:
             if shape is None:
                 raise ValueError("Input: shape is missing: the sizes of a sample, without the batch axis; () for a number")
@@ -283,7 +284,7 @@ class InputLayer(Layer):
         return {"batch_shape": self.batch_shape, "dtype": self.of_dtype, "name": self.name}
 
 
-def Input(shape=None, batch_size=None, dtype=None, name=None, batch_shape=None):
+def Input(shape=None, batch_size=None, dtype=None, batch_shape=None, name=None):
     """A Symbol for a model's input: shape without the batch axis, None for sizes that are not known before."""
     return InputLayer(shape=shape, batch_size=batch_size, dtype=dtype, name=name, batch_shape=batch_shape).output
 

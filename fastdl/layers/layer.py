@@ -11,13 +11,13 @@ from ..op import Made, Symbol
 from ..structure import flatten, map_shapes, map_structure, pack
 from ..tensor import DTYPES, Parameter, Tensor, kernels
 from .context import auto_name, context, deferred_updates, snake_case, tracing  # noqa: F401
+from .tracked import Tracked
 
 layers_by_name = {}                  # every Layer that fastdl defines; saved models name layers by these names only
 _set_label = _core.label
-_BOOKS = {"_arguments", "_weights", "_fixed", "_own_losses", "_losing", "_made"}      # attributes that hold no layers of the user's
 
 
-class Layer:
+class Layer(Tracked):
     """What every layer is. A subclass defines
 
         __init__(units, …, **kwargs)   stores its arguments; super().__init__(**kwargs) takes name, trainable, dtype …
@@ -342,103 +342,6 @@ class Layer:
         found = [loss for layer in self._flatten_layers() for loss in layer._own_losses]
         return found + [w.regularizer(w) for w in self.trainable_weights if w.regularizer is not None]
 
-    # -- weights and layers inside --
-
-    def _tracked(self):
-        """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""
-        for name, value in self.__dict__.items():
-            if isinstance(value, (Layer, Parameter)) or _is_generator(value):
-                yield name, value
-            elif isinstance(value, (list, tuple, dict)) and value and name not in _BOOKS:
-                yield from _contained(name, value)
-
-    def _children(self):
-        """(name, layer) of the layers directly inside, without repetition."""
-        seen = set()
-        for name, value in self._tracked():
-            if isinstance(value, Layer) and id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
-
-    def _own_weights(self):
-        own = {id(w): w for w in self._weights}
-        own.update((id(w), w) for _, w in self._tracked() if isinstance(w, Parameter))
-        return sorted(own.values(), key=lambda w: not self._meant_to_train(w))
-
-    def _meant_to_train(self, weight):
-        return id(weight) not in self._fixed
-
-    def _flatten_layers(self, seen=None):
-        """This layer and all inside it, depth first."""
-        seen = set() if seen is None else seen
-        if id(self) not in seen:
-            seen.add(id(self))
-            yield self
-            for _, layer in self._children():
-                yield from layer._flatten_layers(seen)
-
-    @property
-    def weights(self):
-        """The Parameters of the layer and of those inside it."""
-        return list({id(w): w for layer in self._flatten_layers() for w in layer._own_weights()}.values())
-
-    @property
-    def variables(self):
-        """The weights and the states of random generators."""
-        return self.weights + self.seed_states()
-
-    def seed_states(self):
-        """The states of the random generators of this layer and those inside it."""
-        return [value.state for layer in self._flatten_layers() for _, value in layer._tracked() if _is_generator(value)]
-
-    @property
-    def trainable_weights(self):
-        """The Parameters that optimisers change."""
-        return [w for w in self.weights if w.trainable] if self._trainable else []
-
-    @property
-    def non_trainable_weights(self):
-        """The Parameters that optimisers leave alone."""
-        return [w for w in self.weights if not w.trainable] if self._trainable else self.weights
-
-    trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
-
-    @property
-    def trainable(self):
-        """Whether optimisers change the weights; setting it sets it for all layers inside."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value):
-        self._trainable = bool(value)
-        for w in self._own_weights():
-            w.trainable = self._trainable and self._meant_to_train(w)
-        for _, layer in self._children():
-            layer.trainable = value
-
-    def get_weights(self):
-        """Copies of the weights, as a list of arrays."""
-        return [w.array.copy() for w in self.weights]
-
-    def set_weights(self, weights):
-        """Overwrite the weights with a list of arrays, in the order of get_weights()."""
-        own, weights = self.weights, list(weights)
-        if len(own) != len(weights):
-            raise ValueError(f"{self.name}.set_weights: {len(weights)} arrays were given; the layer has {len(own)} weights"
-                             + ("" if self.built else "\n  It is not built yet: call it on data, or build(input_shape)."))
-        for w, value in zip(own, weights):
-            if w.shape != np.shape(value):
-                raise ValueError(f"{self.name}.set_weights: {w.path} has shape {w.shape}; the array has {np.shape(value)}")
-        for w, value in zip(own, weights):
-            w.assign(value)
-
-    def count_params(self):
-        """How many numbers the weights hold."""
-        if not self.built:
-            raise ValueError(f"count_params: {self.name} is not built yet; call it on data, or {self.name}.build(input_shape)")
-        return sum(w.size for w in self.weights)
-
     # -- shapes --
 
     def compute_output_spec(self, *args, **kwargs):
@@ -511,19 +414,6 @@ class Layer:
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.__dict__.get('name')}, built={self.built}>"
-
-
-def _is_generator(value):
-    return type(value).__name__ == "SeedGenerator"
-
-
-def _contained(name, value):
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in items:
-        if isinstance(item, (Layer, Parameter)):
-            yield f"{name}/{key}", item
-        elif isinstance(item, (list, tuple, dict)):
-            yield from _contained(f"{name}/{key}", item)
 
 
 def _argument_names(function):

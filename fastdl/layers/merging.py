@@ -1,6 +1,7 @@
 """Layers that make one tensor of several."""
 
 import functools
+import operator
 
 import numpy as np
 
@@ -55,13 +56,13 @@ def _fill(t, rank):
 class Add(Merge):
     """The sum of several tensors."""
 
-    combine = staticmethod(lambda a, b: a + b)
+    combine = operator.add
 
 
 class Subtract(Merge):
     """The first tensor minus the second."""
 
-    combine = staticmethod(lambda a, b: a - b)
+    combine = operator.sub
 
     def build(self, input_shape):
         """No weights; there must be two inputs."""
@@ -73,7 +74,7 @@ class Subtract(Merge):
 class Multiply(Merge):
     """The product of several tensors, element by element."""
 
-    combine = staticmethod(lambda a, b: a * b)
+    combine = operator.mul
 
 
 class Average(Add):
@@ -87,13 +88,13 @@ class Average(Add):
 class Maximum(Merge):
     """The largest of several tensors, element by element."""
 
-    combine = staticmethod(lambda a, b: ops.maximum(a, b))
+    combine = ops.maximum
 
 
 class Minimum(Merge):
     """The smallest of several tensors, element by element."""
 
-    combine = staticmethod(lambda a, b: ops.minimum(a, b))
+    combine = ops.minimum
 
 
 class Concatenate(Layer):

@@ -13,8 +13,8 @@ class Pooling(Layer):
 
     input_dtype = "float32"
 
-    def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
+    def arguments(self, pool_size, strides, padding, data_format):
+        """Check and keep the constructor's arguments."""
         about = type(self).__name__
         self.pool_size = pair(about, "pool_size", pool_size)
         self.strides = self.pool_size if strides is None else pair(about, "strides", strides)
@@ -42,6 +42,10 @@ class MaxPooling2D(Pooling):
 
     pool = staticmethod(ops.max_pool2d)
 
+    def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.arguments(pool_size, strides, padding, data_format)
+
 
 class AveragePooling2D(Pooling):
     """The average of each window; with padding "same", of its places inside the images.
@@ -54,6 +58,10 @@ class AveragePooling2D(Pooling):
     """
 
     pool = staticmethod(ops.average_pool2d)
+
+    def __init__(self, pool_size, strides=None, padding="valid", data_format=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.arguments(pool_size, strides, padding, data_format)
 
 
 class GlobalPooling(Layer):

@@ -45,11 +45,18 @@ def deserialize(config, custom_objects=None):
         cls = custom_object(name) or (layers_by_name.get(name) if isinstance(name, str) else None)
         if not (isinstance(cls, type) and issubclass(cls, Layer)):
             raise ValueError(f"there is no layer {_short(name)} in fastdl\n  give custom_objects={{{_short(name)}: …}} if it is your own class")
-        given = {key: custom_object(value) if custom_object(value) and _names_function(key) else value for key, value in config.items()}
         try:
+            given = {key: _function(value) if _names_function(key) else value for key, value in config.items()}
             return cls.from_config(given)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{name}: its configuration does not fit: {error}\n  config  {_short(config)}") from error
+
+
+def _function(value):
+    """What stands for a function: one's own by its name, a layer by its description; the rest is looked up by the layer."""
+    if isinstance(value, dict) and value.get("class_name") in layers_by_name:
+        return deserialize(value)
+    return custom_object(value) or value
 
 
 def _names_function(key):

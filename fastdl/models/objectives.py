@@ -78,8 +78,13 @@ class Objectives:
             m.reset_state()
 
     def logs(self):
-        """The running values as a dict of floats."""
-        return {name: float(m.result()) for name, m in self.all().items()}
+        """The running values as a dict of floats, by name as in Keras."""
+        return {name: float(m.result()) for name, m in sorted(self.all().items())}
+
+    def listed(self, logs):
+        """The values of logs in the order of the metrics; without a list where there is only one."""
+        values = [logs[name] for name in self.all()]
+        return values[0] if len(values) == 1 else values
 
     def variables(self):
         """The tensors that hold the totals."""

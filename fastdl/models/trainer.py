@@ -288,8 +288,7 @@ class Trainer:
         logs = self._objectives.logs()
         bar.close(logs)
         calls.on_test_end(logs)
-        values = list(logs.values())
-        return logs if return_dict else values[0] if len(values) == 1 else values
+        return logs if return_dict else self._objectives.listed(logs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for x as NumPy arrays: (samples, ...), in the structure of the model's outputs."""
@@ -370,8 +369,7 @@ class Trainer:
         arguments = rebuild(list(item.parts), iter([np.ascontiguousarray(a, d) for a, d in zip(item.leaves, self._kinds(item))]))
         run_step(recorded, step, recorder, *arguments)
         logs = self._objectives.logs()
-        values = list(logs.values())
-        return logs if return_dict else values[0] if len(values) == 1 else values
+        return logs if return_dict else self._objectives.listed(logs)
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, to print or to profile()."""

@@ -314,6 +314,7 @@ class Conv2D(Windows, Op):
             self.backward_images(d_z, d_images)
 
     def backward_images(self, d_z, d_images):
+        """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         if self.patches is None:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
@@ -362,8 +363,6 @@ class Conv2D(Windows, Op):
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
            algorithm="implicit"):
+    """Two-dimensional convolution of images (batch, height, width, channels) by a kernel (height, width, channels / groups, filters): Conv2D."""
     return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
                         activation=activation, algorithm=algorithm)
-
-
-conv2d.__doc__ = Conv2D.__doc__

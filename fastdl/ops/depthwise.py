@@ -131,7 +131,6 @@ class DepthwiseConv2D(Windows, Op):
 
 
 def depthwise_conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), activation=None):  # noqa: F811
+    """Convolution of each channel of images (batch, height, width, channels) by kernels (height, width, channels, depth_multiplier) of its own:
+    DepthwiseConv2D."""
     return DepthwiseConv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, activation=activation)
-
-
-depthwise_conv2d.__doc__ = DepthwiseConv2D.__doc__

@@ -1,15 +1,13 @@
 """Element by element: arithmetic and comparison with broadcasting, choice, casts."""
 
-import functools
-
 import numpy as np
 
 from .. import _core
 from ..errors import shape_error
 from ..op import Op, case, integers, kernels, twin
+from .broadcasting import broadcast, layout, seen
 from .math import DTYPE_CODES, Abs, Clip, Negative, Reciprocal, Rsqrt, Sign, Sqrt, Square, cast_array
-from .reduction import grouped, sum_over
-from .shape import broadcast_strides, expand
+from .reduction import sum_over
 
 __all__ = ["add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "mod", "power", "maximum", "minimum", "equal",
            "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or", "logical_xor", "logical_not",
@@ -30,50 +28,6 @@ def copy(y, x, *, size):
 @twin
 def accumulate(y, x, *, size):
     y.reshape(-1)[...] += x.reshape(-1)
-
-
-# ---- broadcasting ----
-
-class Layout:
-    """How arrays of these shapes meet.
-
-    shape     of the result
-    sizes     it and its operands' strides, as the kernels want them; None: too mixed for three axes, operands must be expanded
-    reduced   for each operand the groups of axes over which its gradient is summed; None: it has the result's shape
-    same      the operands that have the result's shape
-    """
-
-    def __init__(self, shapes):
-        self.shape = np.broadcast_shapes(*shapes)
-        padded = [(1,) * (len(self.shape) - len(s)) + s for s in shapes]
-        self.reduced = [None if s == self.shape else
-                        grouped(self.shape, [i for i, (m, n) in enumerate(zip(s, self.shape)) if m != n]) for s in padded]
-        self.same = tuple(k for k, groups in enumerate(self.reduced) if groups is None)
-        axes = []                                    # (size, which operands have it)
-        for i, n in enumerate(self.shape):
-            have = tuple(s[i] == n for s in padded)
-            if n != 1 and axes and axes[-1][1] == have:
-                axes[-1] = axes[-1][0] * n, have
-            elif n != 1:
-                axes.append((n, have))
-        self.sizes = None
-        if len(axes) <= 3:
-            axes = [(1, (False,) * len(shapes))] * (3 - len(axes)) + axes
-            self.sizes = dict(zip(("outer", "middle", "inner"), (n for n, _ in axes)))
-            for k in range(len(shapes)):
-                strides = broadcast_strides(tuple(n if have[k] else 1 for n, have in axes), tuple(n for n, _ in axes))
-                self.sizes.update({f"x{k + 1}_{axis}": s for axis, s in zip(("outer", "middle", "inner"), strides)})
-
-
-@functools.lru_cache(16384)
-def layout(*shapes):
-    """The Layout of these shapes; ValueError where they cannot be broadcast."""
-    return Layout(shapes)
-
-
-def seen(x, outer, middle, inner, strides):
-    """An operand as the kernels see it: (outer, middle, inner) by its three strides."""
-    return np.lib.stride_tricks.as_strided(x, (outer, middle, inner), [s * x.itemsize for s in strides])
 
 
 def twin_of_two(name, function):
@@ -149,34 +103,23 @@ class Binary(Op, abstract=True):
         return self.result or a
 
     def forward(self, y, x1, x2):
-        layout_, dtype = self.layout, self.operand_dtype
+        dtype = self.operand_dtype
         if x1.dtype is not dtype or x2.dtype is not dtype:
             x1, x2 = cast_array(self, x1, dtype), cast_array(self, x2, dtype)
-        if layout_.sizes is None:
-            x1, x2 = self.expanded(x1), self.expanded(x2)
-            layout_ = layout(x1.shape, x2.shape)
         self.x1, self.x2 = x1, x2
-        self.kernel(y, x1, x2, **layout_.sizes)
+        sizes = self.layout.sizes
+        if sizes is None:
+            broadcast(self, self.kernel, y, x1, x2)
+        else:
+            self.kernel(y, x1, x2, **sizes)
 
-    def expanded(self, x):
-        """x at the result's full shape."""
-        if x.shape == self.layout.shape:
-            return x
-        full = self.empty(self.layout.shape, x.dtype)
-        expand(full, x)
-        return full
-
-    def gradient(self, i, d_x, kernel, *arrays):
-        """d_x of operand i: a kernel over the last two arrays, summed over the axes that were broadcast."""
+    def gradient(self, i, d_x, kernel, x1, x2, before=()):
+        """d_x of operand i: the kernel over x1 and x2, summed over the axes that were broadcast."""
         if d_x is None:
             return
         groups = self.layout.reduced[i]
         full = d_x if groups is None else self.empty(self.layout.shape)
-        layout_ = layout(arrays[-2].shape, arrays[-1].shape)
-        if layout_.sizes is None:
-            arrays = [self.expanded(x) for x in arrays]
-            layout_ = layout(self.layout.shape, self.layout.shape)
-        kernel(full, *arrays, **layout_.sizes)
+        broadcast(self, kernel, full, x1, x2, before=before)
         if groups is not None:
             sum_over(self, d_x, full, groups)
 
@@ -230,7 +173,7 @@ class Divide(Binary):
 
     def backward(self, d_y, d_x1, d_x2):
         self.gradient(0, d_x1, kernels.divide, d_y, self.x2)
-        self.gradient(1, d_x2, kernels.divide_d_x2, d_y, self.x1, self.x2)
+        self.gradient(1, d_x2, kernels.divide_d_x2, self.x1, self.x2, before=(d_y,))
 
     cases = Add.cases
 
@@ -248,7 +191,7 @@ class Mod(Binary):
     def backward(self, d_y, d_x1, d_x2):
         if d_x1 is not None:
             sum_over(self, d_x1, d_y, self.layout.reduced[0] or [(d_y.size, False)])
-        self.gradient(1, d_x2, kernels.mod_d_x2, d_y, self.x1, self.x2)
+        self.gradient(1, d_x2, kernels.mod_d_x2, self.x1, self.x2, before=(d_y,))
 
     cases = FloorDivide.cases
 
@@ -257,8 +200,8 @@ class Power(Binary):
     """x1 to the power x2. Of integers an integer, 0 where the exponent is negative (and the base not 1 or -1)."""
 
     def backward(self, d_y, d_x1, d_x2):
-        self.gradient(0, d_x1, kernels.power_d_x1, d_y, self.x1, self.x2)
-        self.gradient(1, d_x2, kernels.power_d_x2, d_y, self.x1, self.x2)
+        self.gradient(0, d_x1, kernels.power_d_x1, self.x1, self.x2, before=(d_y,))
+        self.gradient(1, d_x2, kernels.power_d_x2, self.x1, self.x2, before=(d_y,))
 
     cases = [case(x1=np.float32([[0.5], [2], [3.7]]), x2=(3, 17)), case(x1=np.float32([0.3, 1.7]), x2=np.float32(2.5)),
              case(x1=integers((5, 1), 9), x2=integers((7,), 4)), case(x1=integers((5,), 9, "int64") - 4, x2=integers((5,), 7, "int64") - 2)]
@@ -268,8 +211,8 @@ class Maximum(Binary):
     """The larger of x1 and x2, NaN where either is; of equal ones each takes half the gradient."""
 
     def backward(self, d_y, d_x1, d_x2):
-        self.gradient(0, d_x1, kernels.maximum_grad, d_y, self.x1, self.x2)
-        self.gradient(1, d_x2, kernels.maximum_grad, d_y, self.x2, self.x1)
+        self.gradient(0, d_x1, kernels.maximum_grad, self.x1, self.x2, before=(d_y,))
+        self.gradient(1, d_x2, kernels.maximum_grad, self.x2, self.x1, before=(d_y,))
 
     cases = Add.cases
 
@@ -278,8 +221,8 @@ class Minimum(Binary):
     """The smaller of x1 and x2, NaN where either is; of equal ones each takes half the gradient."""
 
     def backward(self, d_y, d_x1, d_x2):
-        self.gradient(0, d_x1, kernels.maximum_grad, d_y, self.x2, self.x1)
-        self.gradient(1, d_x2, kernels.maximum_grad, d_y, self.x1, self.x2)
+        self.gradient(0, d_x1, kernels.maximum_grad, self.x2, self.x1, before=(d_y,))
+        self.gradient(1, d_x2, kernels.maximum_grad, self.x1, self.x2, before=(d_y,))
 
     cases = Add.cases
 
@@ -331,10 +274,10 @@ class LogicalXor(Logical):
 
 
 @twin
-def where(y, condition, x1, x2, *, x3_outer, x3_middle, x3_inner, **sizes):
-    operands = [seen(x, *(sizes[axis] for axis in AXES), [strides[f"{name}_{axis}"] for axis in AXES]) for x, name, strides in (
-        (condition, "x3", dict(x3_outer=x3_outer, x3_middle=x3_middle, x3_inner=x3_inner)), (x1, "x1", sizes), (x2, "x2", sizes))]
-    y.reshape(-1)[...] = np.where(*operands).reshape(-1)
+def where(y, x1, x2, condition, **sizes):
+    x1, x2, condition = (seen(x, *(sizes[axis] for axis in AXES), [sizes[f"{name}_{axis}"] for axis in AXES])
+                         for x, name in ((x1, "x1"), (x2, "x2"), (condition, "x3")))
+    y.reshape(-1)[...] = np.where(condition, x1, x2).reshape(-1)
 
 
 for _type in "_int32", "_int64":
@@ -361,10 +304,8 @@ class Where(Binary):
     def forward(self, y, condition, x1, x2):
         x1, x2 = (cast_array(self, x, self.operand_dtype) for x in (x1, x2))
         condition = cast_array(self, condition, BOOL)
-        if self.layout.sizes is None:
-            x1, x2, condition = self.expanded(x1), self.expanded(x2), self.expanded(condition)
         self.condition, self.differentiable = condition, y.dtype.kind == "f"
-        self.kernel(y, condition, x1, x2, **layout(x1.shape, x2.shape, condition.shape).sizes)
+        broadcast(self, self.kernel, y, x1, x2, condition)
 
     def backward(self, d_y, d_condition, d_x1, d_x2):
         zero = np.zeros((), d_y.dtype)
@@ -374,8 +315,7 @@ class Where(Binary):
             if d_x is not None:
                 groups = self.layout.reduced[i]
                 full = d_x if groups is None else self.empty(d_y.shape)
-                both = (d_y, zero) if i == 0 else (zero, d_y)
-                kernels.where(full, self.condition, *both, **layout(both[0].shape, both[1].shape, self.condition.shape).sizes)
+                broadcast(self, kernels.where, full, *((d_y, zero) if i == 0 else (zero, d_y)), self.condition)
                 if groups is not None:
                     sum_over(self, d_x, full, groups)
 

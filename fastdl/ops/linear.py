@@ -99,12 +99,13 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
     """
-    batch = _merged(batch)
     if not out.size:
         return
-    if any(axis[0] == 0 for axis in batch):
-        kernels.fill(out, size=out.size, value=0.0)
-        return
+    if batch:
+        batch = _merged(batch)
+        if any(axis[0] == 0 for axis in batch):
+            kernels.fill(out, size=out.size, value=0.0)
+            return
     if long and rows == columns == 1 and not batch and depth > 1024:
         parts = -(-depth // 4096)
         to = out if parts == 1 else op.empty((parts,))
@@ -118,7 +119,7 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
             batch, rows = [], rows * size
         elif not of_out and of_left == depth * left_depth and of_right == depth * right_depth:    # one sum over all
             batch, depth = [], depth * size
-    summed = [axis for axis in batch if not axis[1]]
+    summed = batch and [axis for axis in batch if not axis[1]]
     if summed:
         full = op.empty((*(axis[0] for axis in batch), rows, columns))
         place, axes = rows * columns, []
@@ -143,14 +144,14 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
                     depth=depth, left_row=left_row, left_depth=left_depth, right_depth=right_depth, right_column=right_column,
                     batch=rest, activation=activation)
         return
-    outer, inner = ([(1, 0, 0, 0)] * 2 + batch)[-2:]
+    outer, inner = [*[(1, 0, 0, 0)] * (2 - len(batch)), *batch]
     split = split_of(depth, rows * columns) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
     kernels.matrix_product(
         to, left, right, bias, outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
         left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
-        right_inner=inner[3], right_depth=right_depth, right_column=right_column, activation=activation, accumulate=0)
+        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation, accumulate=0)
     if parts > 1:
         kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
 
@@ -235,6 +236,7 @@ class Linear(Op):
              case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
+    wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
     bench = [case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu")]
 
@@ -288,7 +290,7 @@ class MatMul(Op):
         if stride[1] != 1:                             # out lies transposed: out^T = right^T @ left^T
             left, of_left, right, of_right, rows, columns = right, _turned(of_right), left, _turned(of_left), columns, rows
         batch = broadcast_shapes(of_out, of_left[0], of_right[0])
-        axes = zip(batch, *(_leading_strides(leading, size, len(batch)) for leading, size in
+        axes = batch and zip(batch, *(_leading_strides(leading, size, len(batch)) for leading, size in
                             ((of_out, rows * columns), (of_left[0], rows * of_left[1][1]), (of_right[0], of_right[1][0] * columns))))
         product(self, out, left, right, rows=rows, columns=columns, depth=of_left[1][1], left_row=of_left[2][0],
                 left_depth=of_left[2][1], right_depth=of_right[2][0], right_column=of_right[2][1], batch=axes, long=long)
@@ -310,6 +312,7 @@ class MatMul(Op):
              case(a=(2, 1, 3, 4), b=(3, 4, 2)), case(a=(2, 1, 2, 3, 4), b=(2, 1, 4, 2)), case(a=(0, 3), b=(3, 2)),
              case(a=(2, 0), b=(0, 3)), case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True),
              case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2))]
+    wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
     bench = [case(a=(512, 512), b=(512, 512)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
 
 
@@ -352,6 +355,7 @@ class TensorDot(Op):
 
     cases = [case(a=(2, 3, 4), b=(3, 4, 5)), case(a=(2, 3), b=(4,), axes=0), case(a=(6,), b=(6, 2, 3), axes=1),
              case(a=(2, 3), b=(2, 3), axes=2), case(a=(4099,), b=(4099,), axes=1)]
+    wrong = [case(a=(2, 3), b=(3, 2), axes=2), case(a=(2,), b=(2,), axes=2)]
     bench = [case(a=(64, 32, 64), b=(32, 64, 128))]
 
 
@@ -361,6 +365,8 @@ def _rows(array, columns):
 
 def broadcast_shapes(*shapes):
     """NumPy's, without its checks that are not needed here; a ValueError where they do not fit."""
+    if not any(shapes):
+        return ()
     shape = []
     for i in range(-max(map(len, shapes)), 0):
         sizes = {s[i] for s in shapes if len(s) >= -i} - {1}

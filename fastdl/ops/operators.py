@@ -4,7 +4,7 @@ import numpy as np
 
 from ..op import Symbol
 from ..tensor import Tensor
-from . import elementwise
+from . import elementwise, shape
 
 OPERANDS = (Tensor, Symbol, np.ndarray, np.generic, int, float, list, tuple)
 
@@ -33,3 +33,6 @@ for _class in Tensor, Symbol:
             setattr(_class, f"__{_name}__", _binary(_op))
     for _name, _op in UNARY.items():
         setattr(_class, f"__{_name}__", _op)
+
+for _class in Tensor, Symbol:
+    _class.__getitem__ = shape.getitem

@@ -75,6 +75,7 @@ class Pooling:
     padding: str = "valid"
 
     def places(self, images):
+        """((out_height, top), (out_width, left))."""
         self.pool = tuple(images.shape[1:3]) if self.pool_size is None else pair(self.pool_size)
         self.steps = self.pool if self.strides is None else pair(self.strides)
         if not isinstance(self.padding, str):
@@ -88,6 +89,7 @@ class Pooling:
         return images.shape[0], rows, columns, images.shape[3]
 
     def measure(self, images):
+        """The sizes for the kernels."""
         (out_height, top), (out_width, left) = self.places(images)
         batch, height, width, channels = images.shape
         self.sizes = dict(batch=batch, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width,
@@ -133,6 +135,7 @@ class MaxPool2D(Pooling, Op):
 
     @staticmethod
     def of_window(part):
+        """For `definition`: what becomes of a window (batch, rows, columns, channels)."""
         return part.max((1, 2))
 
     cases = [case(images=(1, 2, 2, 1)), case(images=(2, 7, 6, 3)), case(images=(2, 7, 5, 17), pool_size=(3, 2), strides=(2, 1)),
@@ -159,6 +162,7 @@ class AveragePool2D(Pooling, Op):
 
     @staticmethod
     def of_window(part):
+        """For `definition`: what becomes of a window (batch, rows, columns, channels)."""
         return part.mean((1, 2))
 
     cases, bench = MaxPool2D.cases, MaxPool2D.bench

@@ -2,4 +2,4 @@
 
 from ..layers.serialization import custom_object_scope  # noqa: F401
 from .files import load_model, load_weights, save_model, save_weights  # noqa: F401
-from .architecture import model_from_json, model_to_json  # noqa: F401
+from .architecture import clone_model, model_from_json, model_to_json  # noqa: F401

@@ -2,6 +2,7 @@
 
 import json
 
+from ..layers.layer import layers_by_name
 from ..layers.serialization import custom_object_scope, deserialize, serialize
 
 MOST_CHARACTERS, MOST_DEPTH, MOST_VALUES = 1 << 24, 64, 100_000
@@ -89,3 +90,10 @@ def model_from_json(json_string, custom_objects=None):
     """The model that to_json described, with new weights. custom_objects: {name: class} of what is not fastdl's."""
     with custom_object_scope(custom_objects):
         return make(read_json(json_string, "model_from_json"))
+
+
+def clone_model(model):
+    """A model of the same architecture with new weights."""
+    own = {type(layer).__name__: type(layer) for layer in model._flatten_layers() if layers_by_name.get(type(layer).__name__) is not type(layer)}
+    with custom_object_scope(own):
+        return make(describe(model))

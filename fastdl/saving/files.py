@@ -4,9 +4,9 @@ import contextlib
 import os
 
 from ..layers.context import context
-from ..layers.layer import Layer
 from ..layers.serialization import custom_object_scope
-from ..tensor import DTYPES, Parameter, Tensor
+from ..random import SeedGenerator
+from ..tensor import DTYPES, Parameter
 from .architecture import describe, make, read_json, write_json
 from .training import compile_from, compiled_config
 
@@ -97,7 +97,7 @@ def _order(model):
 
 def _seeds(model):
     return {f"seeds/{path}{name}": value.state for path, layer in _walk(model, "", set()) for name, value in layer._tracked()
-            if not isinstance(value, (Layer, Parameter)) and isinstance(getattr(value, "state", None), Tensor)}
+            if isinstance(value, SeedGenerator)}
 
 
 def _walk(layer, path, seen):

@@ -165,6 +165,8 @@ def test_many_layers():
 
 def test_masks_flow():
     class Sees(layers.Layer):
+        supports_masking = True
+
         def call(self, x, mask=None):
             self.seen = mask
             return x * 1.0

@@ -136,6 +136,8 @@ def test_trainable():
 
 def test_masks_reach_later_layers():
     class Sees(layers.Layer):
+        supports_masking = True
+
         def call(self, x, mask=None):
             self.seen = mask
             return x * 1.0
