@@ -173,7 +173,7 @@ def reduce_weighted(losses, sample_weight=None, mask=None, reduction="sum_over_b
         mask = _leading(_like(mask, "bool"), losses)
     if REDUCTIONS[reduction] is not None and losses.ndim:
         divisor = REDUCTIONS[reduction]
-        return ops.TotalLoss.apply(losses, weights, mask, divisor="none" if divisor == "weights" and weights is mask is None else divisor)
+        return ops.TotalLoss.apply(losses, weights, mask, divisor="count" if weights is mask is None and divisor != "none" else divisor)
     for factor in (weights, mask):
         if factor is not None:
             factor = _reshaped(factor, factor.shape + (1,) * (losses.ndim - factor.ndim))

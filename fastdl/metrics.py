@@ -96,7 +96,7 @@ class Sum(Mean):
 
     def __init__(self, name="sum", dtype=None):
         super().__init__(name, dtype)
-        self.variables.remove(self.count)
+        self.variables.pop()              # the count is no part of a sum
 
     def add(self, values, sample_weight=None, mask=None):
         """Add values; the mask leaves some out."""
