@@ -24,7 +24,6 @@
 const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
-    ENTRY(matmul),
     ENTRY(matrix_product),
     ENTRY(inner_product),
     ENTRY(sum_parts),
@@ -32,6 +31,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(activation_grad),
 
     /* elementwise */
+    ENTRY(check_finite),
     ENTRY(fill),
     ENTRY(copy),
     ENTRY(accumulate),

@@ -210,12 +210,6 @@ SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
 SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
 SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }
 SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
-SIMD vi vfirst(int64_t n)                                          /* mask of the first n lanes */
-{
-    vi lane;
-    for (int i = 0; i < VL; i++) lane[i] = i;
-    return lane < viset(n > VL ? VL : (int32_t)n);
-}
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
 

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _LATER = {name: (name, None) for name in (
     "activations", "autograd", "callbacks", "constraints", "data", "datasets", "initializers", "layers", "losses", "metrics",
     "models", "optimizers", "random", "regularizers", "saving")}
+_LATER |= {name: ("autograd", name) for name in ("GradientTape", "custom_gradient", "gradcheck")}
 _LATER |= {name: ("models", name) for name in ("Input", "Model", "Sequential")}
 _LATER |= {"Layer": ("layers.layer", "Layer"), "clear_session": ("layers.context", "clear_session"), "load_model": ("saving", "load_model"),
            "set_random_seed": ("random", "set_random_seed"),

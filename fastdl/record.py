@@ -147,7 +147,8 @@ class _Leaf(tuple):
 def _flatten(value, leaves):
     if isinstance(value, (Tensor, np.ndarray)):
         leaves.append(value)
-        return _Leaf((value.shape, str(value.dtype), isinstance(value, Tensor) and value.requires_grad))
+        array, learns = (value.array, value.requires_grad) if isinstance(value, Tensor) else (value, False)
+        return _Leaf((array.shape, array.dtype, learns))
     if isinstance(value, dict):
         return "dict", tuple((k, _flatten(v, leaves)) for k, v in value.items())
     if isinstance(value, (list, tuple)):

@@ -135,7 +135,7 @@ class Tensor:
             if self.array.size != 1:
                 raise RuntimeError(f"backward: the tensor has shape {self.array.shape}; only one of one element needs no `gradient`")
             return _ones(self.array.shape, self.array.dtype)
-        array = gradient.array if isinstance(gradient, Tensor) else np.ascontiguousarray(gradient, self.array.dtype)
+        array = gradient.array if isinstance(gradient, Tensor) else np.asarray(gradient, self.array.dtype, order="C")
         if array.shape != self.array.shape:
             raise ValueError(f"backward: gradient has shape {array.shape}, the tensor {self.array.shape}")
         return array
@@ -159,11 +159,13 @@ class Parameter(Tensor):
     """
 
     __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path", "squares")
+    changes = 0                     # counts what may change which parameters a model trains; layers add to it too
 
     def __init__(self, array, name="parameter", trainable=True):
         super().__init__(array, requires_grad=trainable)
         self.name, self._trainable, self.buffer, self.path = name, trainable, None, name
         self.regularizer = self.constraint = self.squares = None
+        Parameter.changes += 1
 
     @property
     def trainable(self):
@@ -173,6 +175,7 @@ class Parameter(Tensor):
     @trainable.setter
     def trainable(self, value):
         self._trainable = self.requires_grad = bool(value)
+        Parameter.changes += 1
 
     def assign(self, value):
         """Overwrite the values, in place; shape and dtype stay."""

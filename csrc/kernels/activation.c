@@ -21,7 +21,12 @@ UNARY_GRAD(sigmoid_grad, 1.5, y, d * (y * (vset(1) - y)))
 UNARY(tanh, 4, vtanh(x))
 UNARY_GRAD(tanh_grad, 1.5, y, d * ((vset(1) - y) * (vset(1) + y)))
 
-INLINE vf vsoftplus(vf x) { return vrelu(x) + vlog1p(vexp(-vabs(x))); }
+/* max(x, 0) + log(1 + e), e = exp(-|x|); the logarithm of the rounded u = 1 + e, and what was lost */
+INLINE vf vsoftplus(vf x)
+{
+    vf e = vexp(-vabs(x)), u = e + vset(1);
+    return vrelu(x) + (vlog_positive(u) + (e - (u - vset(1))) / u);
+}
 
 UNARY(softplus, 7, vsoftplus(x))
 UNARY_GRAD(softplus_grad, 4, x, d * vsigmoid(x))

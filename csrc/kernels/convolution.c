@@ -229,9 +229,11 @@ KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
     }
 }
 
-INLINE int64_t d_images_items(int64_t batch, int64_t height, int64_t width, int64_t stride_height, int64_t stride_width, int64_t groups)
+INLINE int64_t d_images_items(int64_t batch, int64_t height, int64_t width, int64_t stride_height, int64_t stride_width,
+                              int64_t groups)
 {
-    return stride_height * stride_width * groups * pieces(batch * pieces(height, stride_height) * pieces(width, stride_width), PATCHES);
+    const int64_t positions = batch * pieces(height, stride_height) * pieces(width, stride_width);     /* of a class */
+    return stride_height * stride_width * groups * pieces(positions, PATCHES);
 }
 
 /* d_images, all of it.  One item: some positions of a class by some panels of a group. */
@@ -265,9 +267,11 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
     const int64_t parts = panel_parts(items, panels), part = pieces(panels, parts) * PANEL;
     float *result = (float *)worker->scratch, *scratch = result + PATCHES * SUM_COLUMNS;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t class = i / parts % classes, g = i / parts / classes % a->groups, pixel = i / parts / classes / a->groups * PATCHES;
+        const int64_t class = i / parts % classes, g = i / parts / classes % a->groups;
+        const int64_t pixel = i / parts / classes / a->groups * PATCHES;
         const int64_t cy = class / a->stride_width, cx = class % a->stride_width;
-        const int64_t rows = most(pieces(a->height - cy, a->stride_height), 0), row = most(pieces(a->width - cx, a->stride_width), 0);
+        const int64_t rows = most(pieces(a->height - cy, a->stride_height), 0);
+        const int64_t row = most(pieces(a->width - cx, a->stride_width), 0);
         const int64_t n = least(a->batch * rows * row - pixel, PATCHES);
         if (n <= 0) continue;                                /* the first class has the most positions */
         int64_t before = 0;                                  /* taps of the classes before */
@@ -433,15 +437,17 @@ KERNEL(im2col, a->batch * a->out_height * a->out_width, 2.0 * a->kernel_height *
         const int64_t y = i / a->out_width % a->out_height * a->stride_height - a->top;
         for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++, to += a->channels) {
             const int64_t from_y = y + k / a->kernel_width * a->dilation_height, from_x = x + k % a->kernel_width * a->dilation_width;
-            if (from_y < 0 || from_y >= a->height || from_x < 0 || from_x >= a->width) memset(to, 0, (size_t)a->channels * sizeof(float));
-            else memcpy(to, a->images + ((image + from_y) * a->width + from_x) * a->channels, (size_t)a->channels * sizeof(float));
+            const int inside = from_y >= 0 && from_y < a->height && from_x >= 0 && from_x < a->width;
+            const size_t size = (size_t)a->channels * sizeof(float);
+            if (inside) memcpy(to, a->images + ((image + from_y) * a->width + from_x) * a->channels, size);
+            else memset(to, 0, size);
         }
     }
 }
 
-/* images = the sum of all places of the patches that saw a number: the transpose of im2col.  One item: one position of an image. */
-KERNEL(col2im, a->batch * a->height * a->width,
-       2.0 * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
+/* images = the sum of all places of the patches that saw a number: the transpose of im2col.  One item: one row of an image. */
+KERNEL(col2im, a->batch * a->height,
+       2.0 * a->width * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
     float *images;        /* (batch, height, width, channels) */
     const float *patches; /* (batch, out_height, out_width, kernel_height, kernel_width, channels) */
     int64_t batch;
@@ -460,18 +466,24 @@ KERNEL(col2im, a->batch * a->height * a->width,
     int64_t left;)
 {
     for (int64_t i = begin; i < end; i++) {
-        const int64_t image = i / a->width / a->height * a->out_height;
-        float *to = a->images + i * a->channels;
-        memset(to, 0, (size_t)a->channels * sizeof(float));
+        const int64_t size = a->kernel_height * a->kernel_width * a->channels;       /* of a patch */
+        float *row = a->images + i * a->width * a->channels;
+        memset(row, 0, (size_t)(a->width * a->channels) * sizeof(float));
         for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
-            const int64_t y = i / a->width % a->height + a->top - k / a->kernel_width * a->dilation_height;
-            const int64_t x = i % a->width + a->left - k % a->kernel_width * a->dilation_width;
-            if (y < 0 || x < 0 || y % a->stride_height || x % a->stride_width) continue;
-            if (y / a->stride_height >= a->out_height || x / a->stride_width >= a->out_width) continue;
-            const int64_t patch = (image + y / a->stride_height) * a->out_width + x / a->stride_width;
-            const float *from = a->patches + (patch * a->kernel_height * a->kernel_width + k) * a->channels;
-            for (int64_t c = 0; c < a->channels; c += VL)
-                vstore_n(to + c, vload_n(to + c, a->channels - c) + vload_n(from + c, a->channels - c), a->channels - c);
+            const int64_t y = i % a->height + a->top - k / a->kernel_width * a->dilation_height;
+            if (y < 0 || y % a->stride_height || y / a->stride_height >= a->out_height) continue;
+            const int64_t x = k % a->kernel_width * a->dilation_width - a->left;     /* where output 0 sees the row */
+            const int64_t first = x < 0 ? pieces(-x, a->stride_width) : 0;
+            const int64_t stop = x < a->width ? least((a->width - 1 - x) / a->stride_width + 1, a->out_width) : 0;
+            const int64_t patch = (i / a->height * a->out_height + y / a->stride_height) * a->out_width;
+            const float *from = a->patches + patch * size + k * a->channels;
+            for (int64_t o = first; o < stop; o++) {
+                float *to = row + (x + o * a->stride_width) * a->channels;
+                for (int64_t c = 0; c < a->channels; c += VL) {
+                    const int64_t n = a->channels - c;
+                    vstore_n(to + c, vload_n(to + c, n) + vload_n(from + o * size + c, n), n);
+                }
+            }
         }
     }
 }

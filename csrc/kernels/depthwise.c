@@ -1,5 +1,5 @@
-/* Depthwise convolution over (batch, height, width, channels): vectors over channels, one filter a channel. With several filters a channel
-   the images are repeated first. */
+/* Depthwise convolution over (batch, height, width, channels): vectors over channels, one filter a channel. With several filters
+   a channel the images are repeated first. */
 #include "tile.h"
 
 /* y[i, c * times + m] = x[i, c].  One item: one pixel. */
@@ -34,8 +34,9 @@ typedef struct depthwise_place { const float *from, *weights; int64_t offset; } 
 
 enum { AT_ONCE = 6 };            /* outputs that share the loads of the weights */
 
-INLINE void depthwise_outputs(const int count, float *out, int64_t out_step, int64_t i, const depthwise_place *places, int64_t n, int64_t width,
-                              int64_t channels, int64_t stride, const float *bias, int64_t activation, const int inside)
+INLINE void depthwise_outputs(const int count, float *out, int64_t out_step, int64_t i, const depthwise_place *places, int64_t n,
+                              int64_t width, int64_t channels, int64_t stride, const float *bias, int64_t activation,
+                              const int inside)
 {
     for (int64_t c = 0; c < channels; c += VL) {
         const int64_t m = channels - c;
@@ -57,8 +58,8 @@ INLINE void depthwise_outputs(const int count, float *out, int64_t out_step, int
 }
 
 /* out[i * out_step] for i < count, from the n places. */
-static void depthwise_row(float *out, int64_t out_step, int64_t count, const depthwise_place *places, int64_t n, int64_t width, int64_t channels,
-                          int64_t stride, const float *bias, int64_t activation)
+static void depthwise_row(float *out, int64_t out_step, int64_t count, const depthwise_place *places, int64_t n, int64_t width,
+                          int64_t channels, int64_t stride, const float *bias, int64_t activation)
 {
     int64_t low = 0, high = 0;                       /* what the places reach to the left and to the right */
     for (int64_t p = 0; p < n; p++) low = most(low, -places[p].offset), high = most(high, places[p].offset);
@@ -102,8 +103,9 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.7 * a->out_width * a->chann
         for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
             const int64_t y = i % a->out_height * a->stride_height - a->top + k / a->kernel_width * a->dilation_height;
             if (y < 0 || y >= a->height) continue;
-            places[n++] = (depthwise_place){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels, a->kernel + k * a->channels,
-                                   k % a->kernel_width * a->dilation_width - a->left };
+            places[n++] = (depthwise_place){
+                a->images + (i / a->out_height * a->height + y) * a->width * a->channels, a->kernel + k * a->channels,
+                k % a->kernel_width * a->dilation_width - a->left };
         }
         depthwise_row(a->out + i * a->out_width * a->channels, a->channels, a->out_width, places, n, a->width, a->channels,
                       a->stride_width, a->bias, a->activation);
@@ -151,10 +153,10 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
 
 enum { PLACES = 4 };             /* of a kernel's row, that share the loads of d_out */
 
-/* Add to n places of d_kernel what one row of d_out gives, for up to VL channels: place k of output o sees column x + o * stride + k * dilation
-   of the image's row `from`. */
-INLINE void depthwise_sums(const int n, float *d_kernel, const float *d_out, const float *from, int64_t x, int64_t stride, int64_t dilation,
-                           int64_t width, int64_t out_width, int64_t channels, int64_t m)
+/* Add to n places of d_kernel what one row of d_out gives, for up to VL channels: place k of output o sees column
+   x + o * stride + k * dilation of the image's row `from`. */
+INLINE void depthwise_sums(const int n, float *d_kernel, const float *d_out, const float *from, int64_t x, int64_t stride,
+                           int64_t dilation, int64_t width, int64_t out_width, int64_t channels, int64_t m)
 {
     const int64_t first = least(most(pieces(-x, stride), 0), out_width), room = width - 1 - x - (n - 1) * dilation;
     const int64_t stop = most(room < 0 ? 0 : least(room / stride + 1, out_width), first);    /* between, all places see the image */

@@ -200,3 +200,12 @@ KERNEL(cast, a->size, 2,
     default: CAST_FROM(uint8_t)
     }
 }
+
+/* No number is NaN or infinite.  One item: one number. */
+KERNEL(check_finite, a->size, 0.5,
+    const float *x;       /* (size) */
+    int64_t size;)
+{
+    for (int64_t i = begin; i < end; i++)
+        if (!(fabsf(a->x[i]) <= 3.40282347e38f)) bad(worker, i);
+}

@@ -54,7 +54,8 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0), to = (i * a->out_width + o) * channels;
             pool_window w = {
                 a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
-                least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x, a->width * channels, channels,
+                least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x,
+                a->width * channels, channels,
             };
             const vi offset = viset((int32_t)((y - first_y) * a->pool_width + x - first_x));
             for (int64_t c = 0; c < channels; c += VL, w.at += VL) {
@@ -95,7 +96,8 @@ KERNEL(average_pool2d, a->batch * a->out_height, 1.0 * a->out_width * a->channel
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0);
             pool_window w = {
                 a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
-                least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x, a->width * channels, channels,
+                least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x,
+                a->width * channels, channels,
             };
             float *to = a->y + (i * a->out_width + o) * channels;
             for (int64_t c = 0; c < channels; c += VL, w.at += VL) vstore_n(to + c, window_average(w, channels - c), channels - c);
@@ -116,8 +118,8 @@ INLINE int64_t axis_count(const pool_axis s, int64_t o)
     return least(o * s.stride - s.before + s.pool, s.size) - most(o * s.stride - s.before, 0);
 }
 
-/* The gradient of the images at row y: of each window that holds a place, d_y where the place is the winner, or (no winners) its share.
-   d_y, winner, wide_winner are those of the image. Windows that do not overlap are read once a row. */
+/* The gradient of the images at row y: of each window that holds a place, d_y where the place is the winner, or (no winners) its
+   share. d_y, winner, wide_winner are those of the image. Windows that do not overlap are read once a row. */
 static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
                           int64_t channels, int64_t y)
 {
@@ -158,7 +160,10 @@ static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, c
                     const int32_t here = (int32_t)((y + v.before - oy * v.stride) * h.pool + x + h.before - ox * h.stride);
                     const vf d = vload_n(d_y + at, n);
                     if (average) sum = sum + d / vset((float)(axis_count(v, oy) * axis_count(h, ox)));
-                    else sum = sum + vpick((winner ? vbytes_load(winner + at, n) : viload_n(wide_winner + at, n)) == viset(here), d, vset(0));
+                    else {
+                        const vi place = winner ? vbytes_load(winner + at, n) : viload_n(wide_winner + at, n);
+                        sum = sum + vpick(place == viset(here), d, vset(0));
+                    }
                 }
             vstore_n(d_x + x * channels + c, sum, n);
         }

@@ -28,6 +28,7 @@ INLINE vf vmultiply(vf a, vf b) { return a * b; }
             float *y = a->y + (o * n_pieces + piece) * a->inner + strip;                                               \
             if (a->inner == 1) {                                                                                       \
                 const vf m UNUSED = about_one;                                                                         \
+                const int lanes = rows > 16 ? 64 / VL : SUM16;                                                         \
                 vf s[64 / VL];                                                                                         \
                 for (int j = 0; j < 64 / VL; j++) s[j] = vset(start);                                                  \
                 int64_t l = 0;                                                                                         \
@@ -35,15 +36,33 @@ INLINE vf vmultiply(vf a, vf b) { return a * b; }
                     for (int j = 0; j < 64 / VL; j++) { const vf u = vload(x + l + j * VL); s[j] = v##join(s[j], value); } \
                 for (int j = 0; l < rows; l += VL, j++) {                                                              \
                     const vf u = vload_n(x + l, rows - l);                                                             \
-                    s[j] = v##join(s[j], vpick(vfirst(rows - l), value, vset(start)));                                 \
+                    const vi real = vlanes() < viset((int32_t)least(rows - l, VL));                                    \
+                    s[j] = v##join(s[j], vpick(real, value, vset(start)));                                             \
                 }                                                                                                      \
-                for (int width = 32 / VL; width >= SUM16; width /= 2)                                                  \
+                for (int width = lanes / 2; width >= SUM16; width /= 2)                                                \
                     for (int j = 0; j < width; j++) s[j] = v##join(s[j], s[j + width]);                                \
                 float t[16];                                                                                           \
                 for (int j = 0; j < SUM16; j++) vstore(t + j * VL, s[j]);                                              \
                 for (int width = 8; width; width /= 2)                                                                 \
                     for (int j = 0; j < width; j++) t[j] = join##1(t[j], t[j + width]);                                \
                 *y = t[0] finish;                                                                                      \
+                continue;                                                                                              \
+            }                                                                                                          \
+            if (columns == STRIP) {                                                                                    \
+                vf s[STRIP / VL];                                                                                      \
+                for (int j = 0; j < STRIP / VL; j++) s[j] = vset(start);                                               \
+                for (int64_t l = 0; l < rows; l += BLOCK) {                                                            \
+                    vf t[STRIP / VL];                                                                                  \
+                    for (int j = 0; j < STRIP / VL; j++) t[j] = vset(start);                                           \
+                    for (int64_t k = l; k < least(l + BLOCK, rows); k++)                                               \
+                        for (int c = 0; c < STRIP; c += VL) {                                                          \
+                            const int64_t n UNUSED = VL;                                                               \
+                            const vf m UNUSED = about_many, u = vload(x + k * a->inner + c);                           \
+                            t[c / VL] = v##join(t[c / VL], value);                                                     \
+                        }                                                                                              \
+                    for (int j = 0; j < STRIP / VL; j++) s[j] = v##join(s[j], t[j]);                                   \
+                }                                                                                                      \
+                for (int j = 0; j < STRIP / VL; j++) vstore(y + j * VL, s[j] finish);                                  \
                 continue;                                                                                              \
             }                                                                                                          \
             for (int64_t c = 0; c < columns; c += VL) {                                                                \
@@ -103,14 +122,15 @@ INTEGER_REDUCTION(any, uint8_t, 0, s | (u != 0))
 INTEGER_REDUCTION(all, uint8_t, 1, s & (u != 0))
 
 /* y[o, i] = the first l for which x[o, l, i] is the best, or is NaN.  One item: one column. */
-#define ARGUMENT(name, T, better)                                                                                      \
-    KERNEL(name, a->outer * a->inner, 1.5 * a->length,                                                                 \
+#define ARGUMENT(name, T, better, BEST_OF_ROW)                                                                         \
+    KERNEL(name, a->outer * a->inner, a->length,                                                                       \
         int32_t *y; const T *x; int64_t outer; int64_t length; int64_t inner;)                                         \
     {                                                                                                                  \
         for (int64_t i = begin; i < end; i++) {                                                                        \
             const T *x = a->x + i / a->inner * a->length * a->inner + i % a->inner;                                    \
             int64_t best = 0;                                                                                          \
             T v = x[0];                                                                                                \
+            BEST_OF_ROW                                                                                                \
             for (int64_t l = 1; l < a->length && v == v; l++) {                                                        \
                 const T u = x[l * a->inner];                                                                           \
                 if (u better v || u != u) { v = u; best = l; }                                                         \
@@ -118,12 +138,22 @@ INTEGER_REDUCTION(all, uint8_t, 1, s & (u != 0))
             a->y[i] = (int32_t)best;                                                                                   \
         }                                                                                                              \
     }
-ARGUMENT(argmax, float, >)
-ARGUMENT(argmin, float, <)
-ARGUMENT(argmax_int32, int32_t, >)
-ARGUMENT(argmin_int32, int32_t, <)
-ARGUMENT(argmax_int64, int64_t, >)
-ARGUMENT(argmin_int64, int64_t, <)
+/* Of a long row along memory, the best value first, by vectors; then its place. */
+#define ROW(join)                                                                                                      \
+    if (a->inner == 1 && a->length >= VL) {                                                                            \
+        vf s = vload(x);                                                                                               \
+        for (int64_t l = VL; l < a->length; l += VL) s = v##join(s, vload(x + least(l, a->length - VL)));              \
+        for (int j = 0; j < VL; j++) v = join##1(v, s[j]);                                                             \
+        while (!(x[best] == v || x[best] != x[best])) best++;                                                          \
+        a->y[i] = (int32_t)best;                                                                                       \
+        continue;                                                                                                      \
+    }
+ARGUMENT(argmax, float, >, ROW(max))
+ARGUMENT(argmin, float, <, ROW(min))
+ARGUMENT(argmax_int32, int32_t, >, )
+ARGUMENT(argmin_int32, int32_t, <, )
+ARGUMENT(argmax_int64, int64_t, >, )
+ARGUMENT(argmin_int64, int64_t, <, )
 
 /* d_x[o, l, i] = d_y[o, i] times the product of the other x[o, :, i]: of those before, then of those after.
    One item: one column. */

@@ -5,6 +5,18 @@
    which y is contiguous, or nearly, axis 4 the one along which x is.  One item: a tile of axes 4 and 5. */
 enum { TILE = 32, LINE = 8192 };
 
+/* n4 rows of n5 numbers: y[p y_row + k] = x[p + k x_row], by squares in registers. */
+INLINE void transpose_tile(float *y, int64_t y_row, const float *x, int64_t x_row, int64_t n4, int64_t n5)
+{
+    for (int64_t p = 0; p < n4; p += VL)
+        for (int64_t k = 0; k < n5; k += VL) {
+            vf r[VL];
+            for (int64_t j = 0; j < VL; j++) r[j] = vload_n(x + p + least(k + j, n5 - 1) * x_row, n4 - p);
+            vtranspose(r);
+            for (int64_t j = 0; j < VL && p + j < n4; j++) vstore_n(y + (p + j) * y_row + k, r[j], n5 - k);
+        }
+}
+
 INLINE int64_t tile_rows(int64_t x5) { return x5 == 1 || x5 == 0 ? 1 : TILE; }
 INLINE int64_t tile_columns(int64_t x5) { return x5 == 1 || x5 == 0 ? LINE : TILE; }
 
@@ -37,7 +49,9 @@ KERNEL(rearrange, a->n0 * a->n1 * a->n2 * a->n3 * pieces(a->n4, tile_rows(a->x5)
                     else for (int64_t k = 0; k < n5; k++) y[k] = x[k * a->x5];                                         \
                 }                                                                                                      \
             }
-        if (a->item == 4) MOVE(uint32_t)
+        if (a->item == 4 && a->y5 == 1 && a->x4 == 1 && a->x5 > 1)
+            transpose_tile((float *)a->y + y_at, a->y4, (const float *)a->x + x_at, a->x5, n4, n5);
+        else if (a->item == 4) MOVE(uint32_t)
         else if (a->item == 8) MOVE(uint64_t)
         else MOVE(uint8_t)
         #undef MOVE

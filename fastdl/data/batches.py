@@ -5,6 +5,8 @@ import numpy as np
 from ..structure import leaves, rebuild
 from ..tensor import Tensor
 
+KNOWN = {np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
+
 
 def as_numpy(value, name):
     """An ndarray of numbers, whatever came (list, Tensor, pandas, torch); a clear error otherwise."""
@@ -18,7 +20,7 @@ def as_numpy(value, name):
         raise ValueError(f"{name}: cannot be made one array ({e}); pad its rows to one length") from None
     if a.dtype.kind not in "iufb":
         raise TypeError(f"{name}: has dtype {a.dtype}; wanted are numbers")
-    if a.dtype.name not in ("float32", "float64", "int32", "int64", "uint8", "bool"):
+    if a.dtype not in KNOWN:
         a = a.astype("float32" if a.dtype.kind == "f" else "int64" if a.dtype.itemsize >= 4 else "int32")
     return np.asarray(a, a.dtype.newbyteorder("="), order="C")
 

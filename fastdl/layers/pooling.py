@@ -22,7 +22,8 @@ class Pooling(Layer):
 
     def call(self, inputs):
         """One number for each window and channel."""
-        return on_images(self, lambda images: self.pool(images, pool_size=self.pool_size, strides=self.strides, padding=self.padding), inputs)
+        options = dict(pool_size=self.pool_size, strides=self.strides, padding=self.padding)
+        return on_images(self, lambda images: self.pool(images, **options), inputs)
 
     def get_config(self):
         """The constructor's arguments."""

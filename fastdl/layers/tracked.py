@@ -5,11 +5,16 @@ import numpy as np
 from ..random import SeedGenerator
 from ..tensor import Parameter
 
-BOOKS = {"_arguments", "_weights", "_fixed", "_own_losses", "_losing", "_made"}      # attributes of Layer that hold no layers of the user's
+BOOKS = {"_arguments", "_trained_known", "_weights", "_fixed", "_own_losses", "_losing", "_made"}      # attributes of Layer that hold no layers of the user's
 
 
 class Tracked:
     """What a layer knows of its weights and of the layers inside it: those that are its attributes, or in lists and dicts there."""
+
+    def __setattr__(self, name, value):
+        if isinstance(value, (Tracked, list, tuple, dict)):
+            Parameter.changes += 1
+        object.__setattr__(self, name, value)
 
     def _tracked(self):
         """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""

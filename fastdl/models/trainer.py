@@ -9,7 +9,7 @@ from ..errors import NotFiniteError, explanations
 from ..layers.layer import deferred_updates
 from ..record import Recorded
 from ..structure import leaves, rebuild
-from ..tensor import Tensor, _ones, backward, kernels, no_grad
+from ..tensor import Parameter, Tensor, _ones, backward, kernels, no_grad
 from .loop import Loop, Recorder, run_step
 from .objectives import Objectives
 
@@ -71,7 +71,7 @@ class Trainer:
         if check_finite:
             _check_finite("x", x)
             _check_finite("sample_weight", sample_weight)
-        parameters = self.trainable_variables
+        parameters = self._trained()[0]
         for p in parameters:
             p.grad = None
         with deferred_updates() as updates:
@@ -153,7 +153,16 @@ class Trainer:
             x, _, _ = rebuild(list(source.parts), iter([Tensor(np.zeros((rows, *a.shape[1:]), d)) for a, d in zip(source.leaves, kinds)]))
             with no_grad(), deferred_updates():
                 self._forward(x, False)
-        pack(self.trainable_variables)
+        self._trained()
+
+    def _trained(self):
+        """The parameters that training changes, laid side by side, and a key that tells one set of them from another."""
+        known = self.__dict__.get("_trained_known")
+        if known is None or known[0] != Parameter.changes or not self.built:
+            parameters = self.trainable_variables
+            pack(parameters)
+            known = self.__dict__["_trained_known"] = Parameter.changes, (parameters, tuple(map(id, parameters)))
+        return known[1]
 
     def _recorder(self):
         def state():
@@ -359,8 +368,7 @@ class Trainer:
 
     def _on_batch(self, mode, item, return_dict):
         self._prepare(item, item.samples)
-        parameters = self.trainable_variables
-        key = mode, tuple(map(id, parameters))
+        key = mode, self._trained()[1]
         if key not in self._recorded:
             recorder = self._recorder()
             step = self._train if mode == "train" else self._test

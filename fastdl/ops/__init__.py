@@ -2,9 +2,11 @@
 
 from .activation import *  # noqa: F401,F403
 from .convolution import *  # noqa: F401,F403
+from .creation import *  # noqa: F401,F403
 from .depthwise import *  # noqa: F401,F403
 from .elementwise import *  # noqa: F401,F403
 from .indexing import *  # noqa: F401,F403
+from .joining import *  # noqa: F401,F403
 from .linear import *  # noqa: F401,F403
 from .loss import *  # noqa: F401,F403
 from .math import *  # noqa: F401,F403

@@ -261,19 +261,23 @@ class Conv2D(Windows, Op):
             per = f" in each of {groups} groups" if groups != 1 else ""
             raise shape_error(self.name, f"images have {channels} channels, kernel expects {kernel.shape[2]}{per}",
                               images=(images.shape, IMAGES), kernel=(kernel.shape, KERNEL))
+        if not channels or not filters:
+            raise shape_error(self.name, "wants at least one channel and one filter", images=(images.shape, IMAGES),
+                              kernel=(kernel.shape, KERNEL))
         if filters % groups:
             raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, filters)
         if self.algorithm not in ("implicit", "im2col") or self.algorithm == "im2col" and groups > 1:
-            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'implicit' and, for one group, 'im2col'")
-        (rows, _), (columns, _) = self.places(images, kernel.shape[:2])
-        return images.shape[0], rows, columns, filters
+            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'implicit' and, for one group, "
+                             "'im2col'")
+        sizes = self.sizes = self.measure(images, kernel.shape[:2])
+        return images.shape[0], sizes["out_height"], sizes["out_width"], filters
 
     def forward(self, out, images, kernel, bias=None):
         kernel_height, kernel_width, taken, filters = kernel.shape
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
-        self.act, self.sizes = ACTIVATIONS[self.activation], self.measure(images, kernel.shape[:2])
-        depth, columns, self.pixels = kernel_height * kernel_width * taken, filters // self.groups, math.prod(out.shape[:3])
+        depth, columns = kernel_height * kernel_width * taken, filters // self.groups
+        self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
             self.patches = images
         elif self.algorithm == "im2col":
@@ -316,13 +320,15 @@ class Conv2D(Windows, Op):
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
-        if self.patches is None:
+        depth = kernel_height * kernel_width * taken
+        # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
+        if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
-            kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups, **window)
+            kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups,
+                                        **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
             return
-        depth = kernel_height * kernel_width * taken
         d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
         product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
                 right_depth=1, right_column=filters)
@@ -363,6 +369,13 @@ class Conv2D(Windows, Op):
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
            algorithm="implicit"):
-    """Two-dimensional convolution of images (batch, height, width, channels) by a kernel (height, width, channels / groups, filters): Conv2D."""
+    """Two-dimensional convolution, with bias and activation: (batch, out_height, out_width, filters).
+
+    images   (batch, height, width, channels)
+    kernel   (kernel_height, kernel_width, channels / groups, filters)
+    bias     (filters), or None
+
+    strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D.
+    """
     return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
                         activation=activation, algorithm=algorithm)

@@ -72,17 +72,18 @@ class DepthwiseConv2D(Windows, Op):
                 f"images have {images.shape[3]} channels, kernel expects {kernel.shape[2]}"
             raise shape_error(self.name, met, images=(images.shape, IMAGES), kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, kernel.shape[2] * kernel.shape[3])
-        (rows, _), (columns, _) = self.places(images, kernel.shape[:2])
+        sizes = self.sizes = self.measure(images, kernel.shape[:2])
         if math.prod(kernel.shape[:2]) > MOST_PLACES:
             raise shape_error(self.name, f"a kernel may have at most {MOST_PLACES} places", kernel=(kernel.shape, KERNEL))
-        return images.shape[0], rows, columns, kernel.shape[2] * kernel.shape[3]
+        sizes["channels"] *= kernel.shape[3]
+        return images.shape[0], sizes["out_height"], sizes["out_width"], sizes["channels"]
 
     def forward(self, out, images, kernel, bias=None):
         self.times, self.seen = kernel.shape[3], images
         if self.times != 1:
             self.seen = self.empty((*images.shape[:3], out.shape[3]))
             kernels.repeat_channels(self.seen, images, pixels=math.prod(images.shape[:3]), channels=images.shape[3], times=self.times)
-        self.kernel, self.out, self.act, self.sizes = kernel, out, ACTIVATIONS[self.activation], self.measure(self.seen, kernel.shape[:2])
+        self.kernel, self.out, self.act = kernel, out, ACTIVATIONS[self.activation]
         kernels.depthwise_conv2d(out, self.seen, kernel, bias, **self.sizes, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
@@ -131,6 +132,12 @@ class DepthwiseConv2D(Windows, Op):
 
 
 def depthwise_conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), activation=None):  # noqa: F811
-    """Convolution of each channel of images (batch, height, width, channels) by kernels (height, width, channels, depth_multiplier) of its own:
-    DepthwiseConv2D."""
+    """Convolution of each channel with kernels of its own: (batch, out_height, out_width, channels * depth_multiplier).
+
+    images   (batch, height, width, channels)
+    kernel   (kernel_height, kernel_width, channels, depth_multiplier)
+    bias     (channels * depth_multiplier), or None
+
+    strides and dilation are an integer for both axes or one for each; the other options are those of DepthwiseConv2D.
+    """
     return DepthwiseConv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, activation=activation)

@@ -5,14 +5,19 @@ import numpy as np
 from .. import _core
 from ..errors import shape_error
 from ..op import Op, case, integers, kernels, twin
-from .broadcasting import broadcast, layout, seen
+from .layout import broadcast, layout, sum_over
 from .math import DTYPE_CODES, Abs, Clip, Negative, Reciprocal, Rsqrt, Sign, Sqrt, Square, cast_array
-from .reduction import sum_over
 
 __all__ = ["add", "subtract", "multiply", "divide", "true_divide", "floor_divide", "mod", "power", "maximum", "minimum", "equal",
            "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or", "logical_xor", "logical_not",
            "where", "cast", "negative", "abs", "absolute", "sign", "square", "clip"]
 AXES = "outer", "middle", "inner"
+
+
+@twin
+def check_finite(x, *, size):
+    wrong = np.flatnonzero(~np.isfinite(x))
+    return int(wrong[0]) if len(wrong) else None
 
 
 @twin
@@ -28,6 +33,11 @@ def copy(y, x, *, size):
 @twin
 def accumulate(y, x, *, size):
     y.reshape(-1)[...] += x.reshape(-1)
+
+
+def seen(x, outer, middle, inner, strides):
+    """An operand as the kernels see it: (outer, middle, inner) by its three strides."""
+    return np.lib.stride_tricks.as_strided(x, (outer, middle, inner), [s * x.itemsize for s in strides])
 
 
 def twin_of_two(name, function):

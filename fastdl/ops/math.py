@@ -40,9 +40,11 @@ class Unary(Op, abstract=True):
                 d_x.reshape(-1)[...] = d_y.reshape(-1) * derivative(s.reshape(-1), **options)
         value.__name__, gradient.__name__ = cls.name, cls.name + "_grad"
         twin(value)
+        del cls.function
         if derivative:
             cls.gradient_kernel = getattr(kernels, cls.name + "_grad")
             twin(gradient)
+            del cls.derivative
 
     def shape(self, x):
         return x.shape

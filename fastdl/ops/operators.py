@@ -4,13 +4,15 @@ import numpy as np
 
 from ..op import Symbol
 from ..tensor import Tensor
-from . import elementwise, shape
+from . import elementwise
+from .linear import matmul
+from .shape import getitem
 
 OPERANDS = (Tensor, Symbol, np.ndarray, np.generic, int, float, list, tuple)
 
 BINARY = {"add": elementwise.add, "sub": elementwise.subtract, "mul": elementwise.multiply, "truediv": elementwise.divide,
           "floordiv": elementwise.floor_divide, "mod": elementwise.mod, "pow": elementwise.power, "and": elementwise.logical_and,
-          "or": elementwise.logical_or, "xor": elementwise.logical_xor}
+          "or": elementwise.logical_or, "xor": elementwise.logical_xor, "matmul": matmul}
 COMPARISONS = {"eq": elementwise.equal, "ne": elementwise.not_equal, "gt": elementwise.greater, "ge": elementwise.greater_equal,
                "lt": elementwise.less, "le": elementwise.less_equal}
 UNARY = {"neg": elementwise.negative, "abs": elementwise.abs, "invert": elementwise.logical_not}
@@ -33,6 +35,4 @@ for _class in Tensor, Symbol:
             setattr(_class, f"__{_name}__", _binary(_op))
     for _name, _op in UNARY.items():
         setattr(_class, f"__{_name}__", _op)
-
-for _class in Tensor, Symbol:
-    _class.__getitem__ = shape.getitem
+    _class.__getitem__ = getitem

@@ -85,17 +85,12 @@ class Pooling:
     def shape(self, images):
         if len(images.shape) != 4:
             raise shape_error(self.name, f"images have {len(images.shape)} axes, four are wanted", images=(images.shape, IMAGES))
-        (rows, _), (columns, _) = self.places(images)
-        return images.shape[0], rows, columns, images.shape[3]
-
-    def measure(self, images):
-        """The sizes for the kernels."""
         (out_height, top), (out_width, left) = self.places(images)
         batch, height, width, channels = images.shape
         self.sizes = dict(batch=batch, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width,
                           pool_height=self.pool[0], pool_width=self.pool[1], stride_height=self.steps[0],
                           stride_width=self.steps[1], top=top, left=left)
-        return self.sizes
+        return batch, out_height, out_width, channels
 
     def windows(self, images):
         """For `definition`: ((y, x), the part of the images that the window at y, x sees)."""
@@ -122,13 +117,13 @@ class MaxPool2D(Pooling, Op):
     """
 
     def forward(self, out, images):
-        sizes, self.winner, self.wide_winner = self.measure(images), None, None
+        self.winner = self.wide_winner = None
         if self.traced:
             if self.pool[0] * self.pool[1] <= 256:
                 self.winner = self.empty(out.shape, "uint8")
             else:
                 self.wide_winner = self.empty(out.shape, "int32")
-        kernels.max_pool2d(out, self.winner, self.wide_winner, images, **sizes)
+        kernels.max_pool2d(out, self.winner, self.wide_winner, images, **self.sizes)
 
     def backward(self, d_out, d_images):
         kernels.pool2d_grad(d_images, d_out, self.winner, self.wide_winner, **self.sizes)
@@ -155,7 +150,7 @@ class AveragePool2D(Pooling, Op):
     """
 
     def forward(self, out, images):
-        kernels.average_pool2d(out, images, **self.measure(images))
+        kernels.average_pool2d(out, images, **self.sizes)
 
     def backward(self, d_out, d_images):
         kernels.pool2d_grad(d_images, d_out, None, None, **self.sizes)

@@ -8,14 +8,10 @@ import numpy as np
 from .. import _core
 from ..errors import shape_error
 from ..op import Op, case, integers, kernels, twin
-from .broadcasting import broadcast, grouped
+from .layout import broadcast, expand, grouped, move, reduce, strides_of, sum_over
 from .math import DTYPE_CODES, Sqrt, cast_array
-from .shape import expand, move, strides_of
 
 __all__ = ["sum", "mean", "max", "min", "amax", "amin", "prod", "var", "std", "any", "all", "argmax", "argmin", "logsumexp"]
-
-ROWS, NUMBERS = 256, 4096        # lengths of a piece: of rows of several columns, of numbers along memory
-
 
 # ---- twins ----
 
@@ -93,38 +89,6 @@ def prod_grad(d_x, d_y, x, *, outer, length, inner):
     np.cumprod(x[:, :-1], axis=1, out=before[:, 1:])
     np.cumprod(x[:, :0:-1], axis=1, out=after[:, -2::-1])
     d_x.reshape(x.shape)[...] = d_y.reshape(outer, 1, inner) * before * after
-
-
-# ---- in pieces ----
-
-def reduce(op, y, x, groups, kernel, again=None, about=(), **options):
-    """y = x reduced over the groups marked so, the last group first, each in as many calls as its pieces need.
-
-    kernel, about   reduces x, about being its further inputs
-    again           reduces what the pieces gave (left out: kernel again)
-    options         of the call that completes the reduction; 1.0 in those before
-    """
-    groups = list(groups)
-    while True:
-        reduced = [i for i, g in enumerate(groups) if g[1]]
-        i = reduced[-1] if reduced else len(groups)
-        outer, length, inner = (math.prod(n for n, _ in part) for part in (groups[:i], groups[i:i + 1], groups[i + 1:]))
-        piece = NUMBERS if inner == 1 else ROWS
-        n = -(-length // piece) or 1
-        done = len(reduced) <= 1 and n == 1
-        out = y if done else op.empty((outer, n, inner), y.dtype)
-        kernel(out, x, *about, outer=outer, length=length, inner=inner, piece=piece, **(options if done else dict.fromkeys(options, 1.0)))
-        if done:
-            return
-        x, kernel, about = out, again or kernel, ()
-        groups[i:i + 1] = [(n, True)] if n > 1 else []
-        if n == 1 and 0 < i < len(groups):
-            groups[i - 1:i + 1] = [(groups[i - 1][0] * groups[i][0], False)]
-
-
-def sum_over(op, y, x, groups, divisor=1.0):
-    """y = x summed over the groups, divided by divisor."""
-    reduce(op, y, x, groups, kernels.sum, divisor=divisor)
 
 
 # ---- ops ----

@@ -56,6 +56,8 @@ def configurations():
     yield (3, 4, 4, 20), (2, 2, 5, 12), (1, 1), "same", (1, 1), 4
     yield (1, 3, 3, 600), (1, 1, 600, 5), (2, 1), "valid", (1, 1), 1
     yield (1, 5, 5, 3), (3, 3, 3, 520), (1, 1), "valid", (1, 1), 1            # more columns than an item computes
+    yield (1, 5, 5, 1060), (2, 2, 1060, 3), (2, 2), "valid", (1, 1), 1        # the same for the images' gradient, by classes
+    yield (2, 9, 8, 9), (3, 3, 9, 1), (1, 1), "same", (1, 1), 1               # one filter
     rng = np.random.default_rng(7)
     for _ in range(40):
         groups = int(rng.choice([1, 1, 2, 3]))
@@ -119,7 +121,7 @@ def test_not_finite_numbers_stay_in_their_windows():
     x = np.ones((1, 5, 5, 2), "float32")
     x[0, 0, 0, 0], x[0, 4, 4, 1] = np.nan, np.inf
     for isa in fastdl.config.available_isas():
-        with fastdl.isa(isa):
+        with fastdl.isa(isa), np.errstate(invalid="ignore"):
             y = ops.conv2d(x, np.ones((2, 2, 2, 3), "float32"), padding="same", activation="relu").array[0]
             assert np.isnan(y[0, 0]).all() and np.isnan(y).sum() == 3 and np.isposinf(y).sum() == 4 * 3
 
@@ -133,6 +135,7 @@ def test_not_finite_numbers_stay_in_their_windows():
     (((1, 2, 9, 3), (3, 3, 3, 8)), {}, "a window of 3 x 3 does not fit into the padded images\n  images  (1, 2, 9, 3)"),
     (((1, 9, 4, 3), (3, 3, 3, 8)), dict(dilation=2), "a window of 5 x 5 does not fit"),
     (((1, 0, 4, 3), (1, 1, 3, 8)), {}, "does not fit"),
+    (((1, 4, 4, 0), (1, 1, 0, 8)), {}, "at least one channel"),
 ])
 def test_shapes_that_do_not_fit(shapes, options, message):
     with pytest.raises(fastdl.ShapeError) as e:
