@@ -198,7 +198,6 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(adam),
     ENTRY(sgd),
     ENTRY(rmsprop),
-    ENTRY(sum_token_squares),
     ENTRY(sum_squares),
     ENTRY(clip_scale),
     ENTRY(average_parameters),

@@ -171,15 +171,3 @@ def test_constraints(rng):
     p.constraint, p.grad = constraints.NonNeg(), np.float32([[20, -20], [20, -20]])
     optimizers.SGD(0.1).update([p])
     assert p.numpy().tolist() == [[0, 3], [0, 3]]
-
-
-def test_an_embedding_is_squared_row_by_row():
-    table = fastdl.Parameter(np.zeros((4, 2), "float32"), "table")
-    out = fastdl.ops.embedding(np.array([1, 1, 2]), table)
-    out.backward(np.float32([[1, 2], [3, 4], [5, 6]]))
-    optimizer = optimizers.RMSprop(1.0, rho=0.0, epsilon=0.0)
-    optimizer.build([table])
-    table.grad[[0, 3]] = 1e-3                     # 0 / 0 otherwise
-    optimizer.update([table])
-    np.testing.assert_allclose(table.numpy()[1:3], [[-4 / np.sqrt(10), -6 / np.sqrt(20)], [-1, -1]], rtol=1e-6)
-    assert table.squares is None

@@ -19,7 +19,7 @@ class SGD(Optimizer):
     def slots(self):
         return ("momentum",) if self.momentum else ()
 
-    def update_run(self, parameter, slots, gradient, squares, *, iterations, learning_rate, scale, **sizes):
+    def update_run(self, parameter, slots, gradient, *, iterations, learning_rate, scale, **sizes):
         """Update one run of numbers."""
         kernels.sgd(parameter, slots[0] if slots else None, gradient, learning_rate, scale,
                     nesterov=int(self.nesterov), momentum=self.momentum, **sizes)
@@ -41,11 +41,11 @@ class RMSprop(Optimizer):
     def slots(self):
         return ("velocity",) + ("momentum",) * (self.momentum > 0) + ("average_gradient",) * bool(self.centered)
 
-    def update_run(self, parameter, slots, gradient, squares, *, iterations, learning_rate, scale, **sizes):
+    def update_run(self, parameter, slots, gradient, *, iterations, learning_rate, scale, **sizes):
         """Update one run of numbers."""
         slots = dict(zip(self.slots(), slots))
-        kernels.rmsprop(parameter, slots["velocity"], slots.get("momentum"), slots.get("average_gradient"), gradient, squares,
-                        learning_rate, scale, rho=self.rho, momentum_rate=self.momentum, epsilon=self.epsilon, **sizes)
+        kernels.rmsprop(parameter, slots["velocity"], slots.get("momentum"), slots.get("average_gradient"), gradient, learning_rate,
+                        scale, rho=self.rho, momentum_rate=self.momentum, epsilon=self.epsilon, **sizes)
 
     def get_config(self):
         return {**super().get_config(), "rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
@@ -64,10 +64,10 @@ class Adam(Optimizer):
     def slots(self):
         return ("momentum", "velocity") + ("velocity_hat",) * bool(self.amsgrad)
 
-    def update_run(self, parameter, slots, gradient, squares, *, learning_rate, iterations, scale, **sizes):
+    def update_run(self, parameter, slots, gradient, *, learning_rate, iterations, scale, **sizes):
         """Update one run of numbers."""
         momentum, velocity, *hat = slots
-        kernels.adam(parameter, momentum, velocity, hat[0] if hat else None, gradient, squares, learning_rate, iterations, scale,
+        kernels.adam(parameter, momentum, velocity, hat[0] if hat else None, gradient, learning_rate, iterations, scale,
                      beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, **sizes)
 
     def get_config(self):
