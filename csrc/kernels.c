@@ -23,7 +23,6 @@
 const fd_kernel *const FD_TABLE[] = {
     /* linear */
     ENTRY(pack),
-    ENTRY(matmul),
     ENTRY(matrix_product),
     ENTRY(inner_product),
     ENTRY(sum_parts),

@@ -1,5 +1,7 @@
 """Poisoned memory, and the instruction set and threads as they were after each test."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import fastdl
 from fastdl import _core
 
 _core.set_poison(True)
-
+os.environ["PYTHONSAFEPATH"] = "1"          # Pythons that tests start see the package as installed, not the current folder
 
 @pytest.fixture(autouse=True)
 def as_it_was():

@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 
 def run(name, folder, *options):
     """What the example printed."""
-    found = subprocess.run([sys.executable, *(["-P"] if "PYTHONPATH" not in os.environ else []), "-m", f"fastdl.examples.{name}",
+    found = subprocess.run([sys.executable, "-m", f"fastdl.examples.{name}",
                             "--output", str(folder / "out"), *options], capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-2000:]
     return found.stdout

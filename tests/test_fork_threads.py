@@ -16,7 +16,7 @@ from fastdl import _core, layers
 
 def python(code, **environment):
     """Run code in a Python of its own; what it printed."""
-    run = subprocess.run([sys.executable, *(["-P"] if "PYTHONPATH" not in os.environ else []), "-c", textwrap.dedent(code)],
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)],
                          capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert run.returncode == 0, run.stderr
     return run.stdout.split()

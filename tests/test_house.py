@@ -192,7 +192,7 @@ def test_public_methods_have_docstrings(name):
 # ---- what an import does ----
 
 def python(code, **environment):
-    run = subprocess.run([sys.executable, *(["-P"] if "PYTHONPATH" not in os.environ else []), "-c", code], capture_output=True, text=True,
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                          env={**os.environ, **environment})
     assert run.returncode == 0, run.stderr
     return run.stdout.split()

@@ -50,6 +50,10 @@ def make(w):
 
 def kernel(w):
     """An op on operands that are tensors already, forward or forward and backward, replayed."""
+    if w["op"] == "adam":
+        optimizer, parameter = fastdl.optimizers.Adam(1e-3), fastdl.Parameter(fastdl.tensor(rnd(w["n"])).array)
+        gradient = fastdl.tensor(rnd(w["n"], seed=1, scale=1e-3))
+        return replayed(lambda: optimizer.apply([gradient], [parameter])), None, {}
     try:
         function, inputs, backward = operation(w)
     except (AttributeError, TypeError) as error:

@@ -14,7 +14,7 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
                least(end * PANEL, a->columns) - begin * PANEL);
 }
 
-/* out = activate(bias + a @ b) with every operand by strides. b_column 0: b is in panels. */
+/* out = activate(bias + a @ b) with every operand by strides. */
 typedef struct product {
     float *out; int64_t out_row;
     const float *a; int64_t a_row, a_depth;
@@ -49,7 +49,7 @@ static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
     const int64_t pack_a = columns > PANEL && rows > TILE_ROWS;
-    const int64_t pack_b = t->b_column > 1 || (t->b_column == 1 && rows > 4 * TILE_ROWS);
+    const int64_t pack_b = t->b_column != 1 || rows > 4 * TILE_ROWS;
     float *a_packed = scratch, *b_packed = scratch + (BLOCK_ROWS + 1) * BLOCK_DEPTH;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
@@ -64,8 +64,8 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
         if (pack_b) panel_pack(b_packed, t->b + p * t->b_depth + column * t->b_column, t->b_depth, t->b_column, depth, columns);
         for (int64_t j = 0; j < columns; j += PANEL) {
             s.out = t->out + row * t->out_row + column + j;
-            s.b = pack_b ? b_packed + j * depth : t->b_column ? t->b + p * t->b_depth + column + j : t->b + (column + j) * t->depth + p * PANEL;
-            s.b_row = pack_b || !t->b_column ? PANEL : t->b_depth;
+            s.b = pack_b ? b_packed + j * depth : t->b + p * t->b_depth + column + j;
+            s.b_row = pack_b ? PANEL : t->b_depth;
             s.bias = last && t->bias ? t->bias + column + j : 0;
             s.columns = least(columns - j, PANEL);
             if (s.packed && s.b_row != PANEL && s.columns < PANEL) s.packed = 0, s.a = t->a + row * t->a_row + p * t->a_depth;
@@ -95,8 +95,7 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
             if (t->a_row != 1) panel_pack(panel, a, t->a_depth, t->a_row, depth, n);
             const tile s = {
                 .out = sums, .out_row = PANEL, .depth = depth, .columns = n, .accumulate = t->accumulate || p,
-                .a = t->b + p * (t->b_column ? t->b_depth : PANEL), .a_row = t->b_column ? t->b_column : 1,
-                .a_depth = t->b_column ? t->b_depth : PANEL,
+                .a = t->b + p * t->b_depth, .a_row = t->b_column, .a_depth = t->b_depth,
                 .b = t->a_row == 1 ? a : panel, .b_row = t->a_row == 1 ? t->a_depth : PANEL,
             };
             tile_multiply(&s, t->columns);
@@ -164,35 +163,6 @@ static void product_item(const product *t, const blocks *s, int64_t i, char *scr
 static double product_cost(double rows, double columns, double depth)
 {
     return rows * columns * depth / 6 + (rows + columns) * depth / 4 + rows * columns / 2;
-}
-
-static int64_t matmul_blocks(int64_t rows, int64_t columns, int64_t depth)
-{
-    const blocks s = product_blocks(rows, columns, depth, 1);
-    return s.down * s.across;
-}
-
-/* out = activation(bias + x @ b), b in panels; or, with accumulate, out + x @ b.  One item: a block of out. */
-KERNEL(matmul, matmul_blocks(a->rows, a->columns, a->depth),
-       product_cost(a->rows, a->columns, a->depth) / most(matmul_blocks(a->rows, a->columns, a->depth), 1),
-    float *out;           /* (rows, columns) */
-    const float *x;       /* (rows, depth) by the strides x_row and x_depth */
-    const float *panels;  /* of the right operand (depth, columns) */
-    OPTIONAL const float *bias;   /* (columns) */
-    int64_t rows;
-    int64_t columns;
-    int64_t depth;
-    int64_t x_row;
-    int64_t x_depth;
-    int64_t activation;
-    int64_t accumulate;)
-{
-    const blocks s = product_blocks(a->rows, a->columns, a->depth, 1);
-    const product t = {
-        .out = a->out, .out_row = a->columns, .a = a->x, .a_row = a->x_row, .a_depth = a->x_depth, .b = a->panels, .bias = a->bias,
-        .rows = a->rows, .columns = a->columns, .depth = a->depth, .activation = a->activation, .accumulate = a->accumulate,
-    };
-    for (int64_t i = begin; i < end; i++) product_item(&t, &s, i, worker->scratch);
 }
 
 static int64_t matrix_product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)

@@ -37,18 +37,6 @@ def pack(panels, b, *, depth, columns, row, column):
     panels.reshape(-1)[: n * depth * PANEL] = full.reshape(depth, n, PANEL).transpose(1, 0, 2).reshape(-1)
 
 
-@twin(flops=lambda *, rows, columns, depth, **_: 2 * rows * columns * depth)
-def matmul(out, x, panels, bias, *, rows, columns, depth, x_row, x_depth, activation, accumulate):
-    n = -(-columns // PANEL)
-    right = panels.reshape(-1)[: n * depth * PANEL].reshape(n, depth, PANEL).transpose(1, 0, 2).reshape(depth, -1)[:, :columns]
-    y = strided(x, (rows, depth), x_row, x_depth) @ right
-    if accumulate:
-        y = out.reshape(rows, columns) + y
-    if bias is not None:
-        y = y + bias
-    out.reshape(rows, columns)[...] = activate(y, activation)
-
-
 @twin(flops=lambda *, outer, inner, rows, columns, depth, **_: 2 * outer * inner * rows * columns * depth)
 def matrix_product(out, left, right, bias, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
                    left_depth, right_outer, right_inner, right_depth, right_column, activation, accumulate):
