@@ -14,6 +14,7 @@
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
+#include "kernels/pair_loss.c"
 #include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
@@ -161,8 +162,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(softmax_cross_entropy_grad),
     ENTRY(sparse_cross_entropy),
     ENTRY(sparse_cross_entropy_grad),
-    ENTRY(pair_losses),
-    ENTRY(pair_losses_grad),
+    ENTRY(distribution_cross_entropy),
+    ENTRY(distribution_cross_entropy_grad),
+    ENTRY(distribution_log_loss),
+    ENTRY(distribution_log_loss_grad),
     ENTRY(loss_sums),
     ENTRY(loss_total),
     ENTRY(loss_total_grad),
@@ -171,11 +174,16 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(penalty_total),
     ENTRY(penalty_grad),
 
+    /* pair_loss */
+    ENTRY(pair_losses),
+    ENTRY(pair_losses_grad),
+
     /* metric */
     ENTRY(label_matches),
     ENTRY(pair_matches),
     ENTRY(add_to_mean),
     ENTRY(mean_so_far),
+    ENTRY(sorted_matches),
     ENTRY(add_to_confusion),
 
     /* random */
@@ -190,9 +198,9 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(adam),
     ENTRY(sgd),
     ENTRY(rmsprop),
-    ENTRY(sum_token_squares),
     ENTRY(sum_squares),
     ENTRY(clip_scale),
+    ENTRY(average_parameters),
     ENTRY(decayed_learning_rate),
     ENTRY(stepped_learning_rate),
 

@@ -123,7 +123,14 @@ SIMD vf verf(vf x)
     return vtanh(c * vfma(r, t, vset(1.12837921f)));
 }
 
-/* sin(x + quarter pi/2): x = n pi/2 + r, |r| <= pi/4, by pi/2 in three parts, while n is small; else, rarely, as double. */
+/* Up to here a sine is reduced by vfma, whose products must be exact. */
+#if defined(__FMA__) || defined(__aarch64__)
+#define SINE_LIMIT 100000
+#else
+#define SINE_LIMIT 0
+#endif
+
+/* sin(x + quarter pi/2): x = n pi/2 + r, |r| <= pi/4, by pi/2 in three parts, while n is small; else in double. */
 SIMD vf vsin_shifted(vf x, int32_t quarter)
 {
     vf n = vround(x * vset(0.636619772f));
@@ -143,7 +150,7 @@ SIMD vf vsin_shifted(vf x, int32_t quarter)
     y = (vf)((vi)y ^ ((k & viset(2)) << 30));
     if (!quarter) y = vpick(x == vset(0), x, y);         /* -0 */
     for (int i = 0; i < VL; i++)
-        if (!(fabsf(x[i]) <= 100000)) y[i] = (float)(quarter ? cos(x[i]) : sin(x[i]));
+        if (!(fabsf(x[i]) <= SINE_LIMIT)) y[i] = (float)(quarter ? cos(x[i]) : sin(x[i]));
     return y;
 }
 

@@ -3,6 +3,8 @@
 The functions give one number for each sample (..., columns) -> (...); the classes reduce them to one.
 """
 
+import re
+
 import numpy as np
 
 from . import _core, ops
@@ -62,6 +64,72 @@ def mean_absolute_error(y_true, y_pred):
     return ops.MeanAbsoluteLoss.apply(*_pair(y_true, y_pred))
 
 
+def mean_absolute_percentage_error(y_true, y_pred):
+    """Mean over the last axis of 100 |y_pred - y_true| / |y_true|."""
+    return ops.AbsolutePercentageLoss.apply(*_pair(y_true, y_pred))
+
+
+def mean_squared_logarithmic_error(y_true, y_pred):
+    """Mean over the last axis of (log(1 + y_pred) - log(1 + y_true))^2."""
+    return ops.SquaredLogarithmicLoss.apply(*_pair(y_true, y_pred))
+
+
+def log_cosh(y_true, y_pred):
+    """Mean over the last axis of log cosh(y_pred - y_true)."""
+    return ops.LogCoshLoss.apply(*_pair(y_true, y_pred))
+
+
+def hinge(y_true, y_pred):
+    """Mean over the last axis of max(1 - y_true y_pred, 0); targets are -1 and 1, or 0 and 1."""
+    return ops.HingeLoss.apply(*_pair(y_true, y_pred))
+
+
+def squared_hinge(y_true, y_pred):
+    """Mean over the last axis of max(1 - y_true y_pred, 0)^2; targets are -1 and 1, or 0 and 1."""
+    return ops.SquaredHingeLoss.apply(*_pair(y_true, y_pred))
+
+
+def poisson(y_true, y_pred):
+    """Mean over the last axis of y_pred - y_true log(y_pred)."""
+    return ops.PoissonLoss.apply(*_pair(y_true, y_pred))
+
+
+def kl_divergence(y_true, y_pred):
+    """Sum over the last axis of y_true log(y_true / y_pred)."""
+    return ops.DivergenceLoss.apply(*_pair(y_true, y_pred))
+
+
+def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
+    """Mean over the last axis of -log of the probability of the right one of two classes.
+
+    y_true           (..., columns) 0 or 1, or between
+    y_pred           (..., columns) probabilities of 1, or logits; of sigmoid's probabilities the logits are used
+    label_smoothing  targets are taken as y_true (1 - label_smoothing) + label_smoothing / 2
+    """
+    y_pred, from_logits = _logits(y_pred, "sigmoid", from_logits)
+    _last("binary_crossentropy", y_pred, axis)
+    op = ops.BinaryLogitsCrossEntropy if from_logits else ops.BinaryCrossEntropy
+    return op.apply(*_pair(y_true, y_pred), smoothing=float(label_smoothing))
+
+
+def categorical_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
+    """-sum over the classes of the target by the log of the probability.
+
+    y_true           (..., classes) probabilities, as one-hot
+    y_pred           (..., classes) probabilities, or logits; of softmax's probabilities the logits are used
+    label_smoothing  targets are taken as y_true (1 - label_smoothing) + label_smoothing / classes
+    """
+    y_pred, from_logits = _logits(y_pred, "softmax", from_logits)
+    _last("categorical_crossentropy", y_pred, axis)
+    op = ops.DistributionCrossEntropy if from_logits else ops.DistributionLogLoss
+    return op.apply(*_pair(y_true, y_pred), smoothing=float(label_smoothing))
+
+
+def _last(name, y_pred, axis):
+    if axis not in (-1, len(y_pred.shape) - 1):
+        raise ValueError(f"{name}: the classes must be the last axis of y_pred, not axis {axis}")
+
+
 def huber(y_true, y_pred, delta=1.0):
     """Mean over the last axis of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2."""
     return ops.HuberLoss.apply(*_pair(y_true, y_pred), delta=float(delta))
@@ -77,8 +145,7 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
     y_pred, from_logits = _logits(y_pred, "softmax", from_logits)
     if not isinstance(y_pred, Tensor):
         y_pred = Tensor(np.ascontiguousarray(y_pred, "float32"))
-    if axis not in (-1, y_pred.ndim - 1):
-        raise ValueError(f"sparse_categorical_crossentropy: the classes must be the last axis of y_pred, not axis {axis}")
+    _last("sparse_categorical_crossentropy", y_pred, axis)
     labels = y_true.detach() if isinstance(y_true, Tensor) else Tensor(np.ascontiguousarray(y_true))
     if labels.ndim == y_pred.ndim and labels.shape[-1] == 1:
         labels = _reshaped(labels, labels.shape[:-1])
@@ -106,7 +173,7 @@ def reduce_weighted(losses, sample_weight=None, mask=None, reduction="sum_over_b
         mask = _leading(_like(mask, "bool"), losses)
     if REDUCTIONS[reduction] is not None and losses.ndim:
         divisor = REDUCTIONS[reduction]
-        return ops.TotalLoss.apply(losses, weights, mask, divisor="none" if divisor == "weights" and weights is mask is None else divisor)
+        return ops.TotalLoss.apply(losses, weights, mask, divisor="count" if weights is mask is None and divisor != "none" else divisor)
     for factor in (weights, mask):
         if factor is not None:
             factor = _reshaped(factor, factor.shape + (1,) * (losses.ndim - factor.ndim))
@@ -184,11 +251,75 @@ class MeanAbsoluteError(LossFunctionWrapper):
         super().__init__(mean_absolute_error, reduction, name, dtype)
 
 
+class MeanAbsolutePercentageError(LossFunctionWrapper):
+    """Mean of the absolute differences in percent of the targets."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="mean_absolute_percentage_error", dtype=None):
+        super().__init__(mean_absolute_percentage_error, reduction, name, dtype)
+
+
+class MeanSquaredLogarithmicError(LossFunctionWrapper):
+    """Mean of the squared differences of log(1 + x)."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="mean_squared_logarithmic_error", dtype=None):
+        super().__init__(mean_squared_logarithmic_error, reduction, name, dtype)
+
+
+class LogCosh(LossFunctionWrapper):
+    """Mean of log cosh of the differences."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="log_cosh", dtype=None):
+        super().__init__(log_cosh, reduction, name, dtype)
+
+
+class Hinge(LossFunctionWrapper):
+    """Mean of max(1 - target prediction, 0)."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="hinge", dtype=None):
+        super().__init__(hinge, reduction, name, dtype)
+
+
+class SquaredHinge(LossFunctionWrapper):
+    """Mean of max(1 - target prediction, 0)^2."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="squared_hinge", dtype=None):
+        super().__init__(squared_hinge, reduction, name, dtype)
+
+
+class Poisson(LossFunctionWrapper):
+    """Mean of prediction - target log(prediction)."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="poisson", dtype=None):
+        super().__init__(poisson, reduction, name, dtype)
+
+
+class KLDivergence(LossFunctionWrapper):
+    """Sum over the classes of target log(target / prediction)."""
+
+    def __init__(self, reduction="sum_over_batch_size", name="kl_divergence", dtype=None):
+        super().__init__(kl_divergence, reduction, name, dtype)
+
+
 class Huber(LossFunctionWrapper):
     """Squared near 0, linear beyond delta; see huber."""
 
     def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
         super().__init__(huber, reduction, name, dtype, delta=delta)
+
+
+class BinaryCrossentropy(LossFunctionWrapper):
+    """-log of the probability of the right one of two classes; see binary_crossentropy."""
+
+    def __init__(self, from_logits=False, label_smoothing=0.0, axis=-1, reduction="sum_over_batch_size", name="binary_crossentropy", dtype=None):
+        super().__init__(binary_crossentropy, reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+
+
+class CategoricalCrossentropy(LossFunctionWrapper):
+    """-sum over the classes of the target by the log of the probability; see categorical_crossentropy."""
+
+    def __init__(self, from_logits=False, label_smoothing=0.0, axis=-1, reduction="sum_over_batch_size", name="categorical_crossentropy",
+                 dtype=None):
+        super().__init__(categorical_crossentropy, reduction, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
 
 
 class SparseCategoricalCrossentropy(LossFunctionWrapper):
@@ -200,12 +331,13 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
 
 
 def _snake(name):
-    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-_classes = {c.__name__: c for c in (MeanSquaredError, MeanAbsoluteError, Huber, SparseCategoricalCrossentropy)}
+_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, LossFunctionWrapper) and c is not LossFunctionWrapper}
 _names = {_snake(name): c for name, c in _classes.items()}
-_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
+_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
+           "bce": BinaryCrossentropy, "huber_loss": Huber, "logcosh": LogCosh, "kl_divergence": KLDivergence, "kld": KLDivergence}
 
 
 def get(identifier):

@@ -96,7 +96,7 @@ class Sum(Mean):
 
     def __init__(self, name="sum", dtype=None):
         super().__init__(name, dtype)
-        self.variables.remove(self.count)
+        self.variables.pop()              # the count is no part of a sum
 
     def add(self, values, sample_weight=None, mask=None):
         """Add values; the mask leaves some out."""
@@ -117,7 +117,8 @@ class MeanMetricWrapper(Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Add a batch."""
         values = self.fn(y_true, y_pred, **self.kwargs)
-        self.add(_like(values, "float32"), sample_weight, getattr(y_pred, "mask", None))
+        mask = getattr(y_pred, "mask", None)
+        self.add(_like(values, "float32"), sample_weight, getattr(values, "mask", None) if mask is None else mask)
 
     def get_config(self):
         return {**super().get_config(), **self.kwargs}
@@ -164,9 +165,14 @@ def sparse_categorical_accuracy(y_true, y_pred):
     return sparse_top_k_categorical_accuracy(y_true, y_pred, k=0)
 
 
-def sparse_top_k_categorical_accuracy(y_true, y_pred, k=5):
-    """1 where the right class, a whole number, has one of the k largest predictions."""
+def sparse_top_k_categorical_accuracy(y_true, y_pred, k=5, from_sorted_ids=False):
+    """1 where the right class, a whole number, has one of the k largest predictions.
+
+    from_sorted_ids   y_pred holds class numbers, the best first
+    """
     y_pred = _scores(y_pred)
+    if from_sorted_ids:
+        return ops.SortedMatches.apply(y_pred, _labels(y_true, y_pred), k=int(k))
     return ops.LabelMatches.apply(y_pred, _labels(y_true, y_pred), k=int(k))
 
 
@@ -208,8 +214,8 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
     """How often the right class, a whole number, is among the k largest predictions."""
 
-    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None):
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None, from_sorted_ids=False):
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)
 
 
 # ---- means of losses ----
@@ -237,16 +243,171 @@ class MeanAbsoluteError(MeanMetricWrapper):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
+class MeanAbsolutePercentageError(MeanMetricWrapper):
+    """Mean of the absolute differences in percent of the targets."""
+
+    def __init__(self, name="mean_absolute_percentage_error", dtype=None):
+        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
+
+
+class MeanSquaredLogarithmicError(MeanMetricWrapper):
+    """Mean of the squared differences of log(1 + x)."""
+
+    def __init__(self, name="mean_squared_logarithmic_error", dtype=None):
+        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
+
+
+class LogCoshError(MeanMetricWrapper):
+    """Mean of log cosh of the differences."""
+
+    def __init__(self, name="logcosh", dtype=None):
+        super().__init__(losses.log_cosh, name, dtype)
+
+
+class Hinge(MeanMetricWrapper):
+    """Mean of max(1 - target prediction, 0)."""
+
+    def __init__(self, name="hinge", dtype=None):
+        super().__init__(losses.hinge, name, dtype)
+
+
+class SquaredHinge(MeanMetricWrapper):
+    """Mean of max(1 - target prediction, 0)^2."""
+
+    def __init__(self, name="squared_hinge", dtype=None):
+        super().__init__(losses.squared_hinge, name, dtype)
+
+
+class Poisson(MeanMetricWrapper):
+    """Mean of prediction - target log(prediction)."""
+
+    def __init__(self, name="poisson", dtype=None):
+        super().__init__(losses.poisson, name, dtype)
+
+
+class KLDivergence(MeanMetricWrapper):
+    """Sum over the classes of target log(target / prediction)."""
+
+    def __init__(self, name="kl_divergence", dtype=None):
+        super().__init__(losses.kl_divergence, name, dtype)
+
+
+class BinaryCrossentropy(MeanMetricWrapper):
+    """Mean of the loss of this name."""
+
+    def __init__(self, name="binary_crossentropy", dtype=None, from_logits=False, label_smoothing=0):
+        super().__init__(losses.binary_crossentropy, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing)
+
+
+class CategoricalCrossentropy(MeanMetricWrapper):
+    """Mean of the loss of this name."""
+
+    def __init__(self, name="categorical_crossentropy", dtype=None, from_logits=False, label_smoothing=0, axis=-1):
+        super().__init__(losses.categorical_crossentropy, name, dtype, from_logits=from_logits, label_smoothing=label_smoothing, axis=axis)
+
+
 class SparseCategoricalCrossentropy(MeanMetricWrapper):
     """Mean of the loss of this name."""
 
-    def __init__(self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, axis=-1):
-        super().__init__(losses.sparse_categorical_crossentropy, name, dtype, from_logits=from_logits, axis=axis)
+    def __init__(self, name="sparse_categorical_crossentropy", dtype=None, from_logits=False, ignore_class=None, axis=-1):
+        super().__init__(losses.sparse_categorical_crossentropy, name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
 
 
-_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, Metric) and c not in (Metric, MeanMetricWrapper)}
+# ---- confusion matrices ----
+
+class Confusion(Metric):
+    """Counts of right and wrong predictions of positives at thresholds.
+
+    thresholds   a number or several, 0.5 unless given; a prediction above is positive
+    top_k        only the top_k largest predictions of a sample are positive; then there is no threshold unless given
+    class_id     the only column that counts
+    """
+
+    def __init__(self, thresholds=None, top_k=None, class_id=None, name=None, dtype=None):
+        super().__init__(dtype, name)
+        default = 0.5 if top_k is None else -np.inf
+        self.thresholds, self.top_k, self.class_id = thresholds, top_k, class_id
+        self._levels = np.atleast_1d(np.array(default if thresholds is None else thresholds, "float32"))
+        self.counts = [self.add_variable(self._levels.shape, kind) for kind in
+                       ("true_positives", "false_positives", "true_negatives", "false_negatives")]
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Add a batch."""
+        y_true, y_pred = _columns(*_pair(y_true, _scores(y_pred)))
+        weights = None if sample_weight is None else _leading(_like(sample_weight, "float32"), y_pred).array
+        columns = y_pred.shape[-1]
+        kernels.add_to_confusion(*[c.array for c in self.counts], y_true.array, y_pred.array, weights, self._levels, rows=y_pred.size // columns,
+                                 columns=columns, class_id=-1 if self.class_id is None else self.class_id, top_k=self.top_k or 0,
+                                 weight_repeat=1 if weights is None else y_pred.size // weights.size, count=len(self._levels))
+
+    def _share(self, part, rest):
+        part, rest = self.counts[part].numpy(), self.counts[rest].numpy()
+        found = np.divide(part, part + rest, out=np.zeros_like(part), where=part + rest != 0).astype("float32")
+        return Tensor(found if len(found) > 1 else found.reshape(()))
+
+    def get_config(self):
+        return {**super().get_config(), "thresholds": self.thresholds, "top_k": self.top_k, "class_id": self.class_id}
+
+
+class Precision(Confusion):
+    """Share of the predicted positives that are positive."""
+
+    def result(self):
+        """The share so far: a Tensor (), or (thresholds)."""
+        return self._share(0, 1)
+
+
+class Recall(Confusion):
+    """Share of the positives that are predicted."""
+
+    def result(self):
+        """The share so far: a Tensor (), or (thresholds)."""
+        return self._share(0, 3)
+
+
+class _Count(Confusion):
+    which = 0
+
+    def __init__(self, thresholds=None, name=None, dtype=None):
+        super().__init__(thresholds, name=name, dtype=dtype)
+
+    def result(self):
+        """The count so far: a Tensor (), or (thresholds)."""
+        found = self.counts[self.which].numpy().astype("float32")
+        return Tensor(found if len(found) > 1 else found.reshape(()))
+
+    def get_config(self):
+        return {"name": self.name, "thresholds": self.thresholds}
+
+
+class TruePositives(_Count):
+    """How many positives are predicted."""
+
+    which = 0
+
+
+class FalsePositives(_Count):
+    """How many negatives are predicted positive."""
+
+    which = 1
+
+
+class TrueNegatives(_Count):
+    """How many negatives are predicted negative."""
+
+    which = 2
+
+
+class FalseNegatives(_Count):
+    """How many positives are predicted negative."""
+
+    which = 3
+
+
+_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, Metric) and c not in (Metric, MeanMetricWrapper, Confusion, _Count)}
 _names = {losses._snake(name): c for name, c in _classes.items()}
-_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "acc": Accuracy}
+_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
+           "bce": BinaryCrossentropy, "logcosh": LogCoshError, "kl_divergence": KLDivergence, "acc": Accuracy}
 
 
 def get(identifier):

@@ -248,12 +248,11 @@ def _as_array(x, inputs):
     """A number or array-like as an array; numbers take the dtype of the tensors beside them."""
     dtype = "float32"
     for t in inputs:
-        if isinstance(t, (Tensor, Symbol)):
-            if t.dtype in ("float32", "float64"):
-                dtype = t.dtype
-                break
-            if type(x) is int:
-                dtype = "int32" if t.dtype in ("bool", "uint8") else t.dtype
+        if isinstance(t, (Tensor, Symbol)) and t.dtype in ("float32", "float64"):
+            dtype = t.dtype
+            break
+        if type(x) is int and (isinstance(t, (Tensor, Symbol)) or type(t) is np.ndarray and t.dtype.kind in "iub"):
+            dtype = "int64" if t.dtype == "int64" else "int32"
     if type(x) in (float, int):
         key = float(x) if dtype[0] == "f" else x, dtype
         found = _numbers.get(key)

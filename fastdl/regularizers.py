@@ -60,7 +60,7 @@ class L2(L1L2):
 
 l1, l2, l1_l2 = L1, L2, L1L2
 _classes = {"L1": L1, "L2": L2, "L1L2": L1L2}
-_names = {"l1": L1, "l2": L2, "l1_l2": l1_l2, "l1l2": l1_l2}
+_names = {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2}
 
 
 def get(identifier):

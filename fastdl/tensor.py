@@ -262,6 +262,8 @@ def backward(tensors, seeds, targets=None, retain_graph=False):
 
     def reach(node):
         if node not in seen:
+            if node.sources is None:
+                raise RuntimeError(f"backward ran through {type(node).__name__} already; the first time needs retain_graph=True")
             seen.add(node)
             heapq.heappush(heap, (-node.order, node))
 
@@ -271,8 +273,6 @@ def backward(tensors, seeds, targets=None, retain_graph=False):
             reach(t.node)
     while heap:
         node = heapq.heappop(heap)[1]
-        if node.sources is None:
-            raise RuntimeError(f"backward ran through {type(node).__name__} already; the first time needs retain_graph=True")
         d_out = [gradients.take((node, i)) for i in range(node.outputs)]
         for i in range(node.outputs):
             if (node, i) in wanted:

@@ -60,7 +60,7 @@ INLINE vf vmish(vf x)
 INLINE vf vmish_slope(vf x)
 {
     vf e = vexp(vlesser(vset(20), x)), n = e * (e + vset(2)), q = vset(1) / (n + vset(2));
-    vf y = vfma(x * vset(4) * e, (vset(1) + e) * q * q, n * q);
+    vf y = vfma(x * (vset(4) * e), (vset(1) + e) * q * q, n * q);
     return vpick_less(vset(20), x, vset(1), vpick(x == vset(-INFINITY), vset(0), y));
 }
 

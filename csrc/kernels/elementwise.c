@@ -101,10 +101,14 @@ INLINE float floor_divide_float(float u, float v)
     const float r = fmodf(u, v), q = (u - r) / v - (r != 0 && (r < 0) != (v < 0)), whole = floorf(q);
     return q == 0 ? copysignf(0, u / v) : q - whole > 0.5f ? whole + 1 : whole;
 }
-INLINE int64_t mod_int(int64_t u, int64_t v) { return v == 0 || v == -1 ? 0 : (u % v + v) % v; }
+INLINE int64_t mod_int(int64_t u, int64_t v)
+{
+    const int64_t r = v == 0 || v == -1 ? 0 : u % v;
+    return r != 0 && (r < 0) != (v < 0) ? r + v : r;
+}
 INLINE int64_t floor_divide_int(int64_t u, int64_t v)
 {
-    return v == 0 ? 0 : v == -1 ? (int64_t)(0 - (uint64_t)u) : (u - mod_int(u, v)) / v;
+    return v == 0 ? 0 : v == -1 ? (int64_t)(0 - (uint64_t)u) : u / v - (u % v != 0 && (u < 0) != (v < 0));
 }
 INLINE int64_t power_int(int64_t u, int64_t v)
 {

@@ -112,97 +112,133 @@ KERNEL(sparse_cross_entropy_grad, a->rows, a->columns + 10,
     }
 }
 
-/* ---- losses of pairs (target, prediction), averaged over the columns ---- */
-
-enum { PAIR_SQUARED, PAIR_ABSOLUTE, PAIR_HUBER, PAIRS };
-
-INLINE vf pair_loss(vf t, vf p, int kind, vf parameter)
+/* t (1 - smoothing) + smoothing / classes; 0 from n on */
+INLINE vf smoothed(const float *t, int64_t n, vf keep, vf share)
 {
-    const vf e = p - t, size = vabs(e);
-    switch (kind) {
-    case PAIR_SQUARED: return e * e;
-    case PAIR_ABSOLUTE: return size;
-    default: return vpick(size <= parameter, vset(0.5f) * e * e, parameter * (size - vset(0.5f) * parameter));
-    }
+    const vf v = vfma(vload_n(t, n), keep, share);
+    return n >= VL ? v : vpick(vlanes() < viset((int32_t)n), v, vset(0));
 }
 
-INLINE vf sign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset(-1), x)); }
-
-INLINE vf pair_slope(vf t, vf p, int kind, vf parameter)     /* with respect to p */
-{
-    const vf e = p - t;
-    switch (kind) {
-    case PAIR_SQUARED: return e + e;
-    case PAIR_ABSOLUTE: return sign(e);
-    default: return vpick(vabs(e) <= parameter, e, parameter * sign(e));
-    }
-}
-
-/* The body for a kind known to the compiler. */
-#define EACH_PAIR(body)                                                                                                \
-    switch (a->kind) {                                                                                                 \
-    case PAIR_SQUARED: { const int kind = PAIR_SQUARED; body } break;                                                  \
-    case PAIR_ABSOLUTE: { const int kind = PAIR_ABSOLUTE; body } break;                                                \
-    default: { const int kind = PAIR_HUBER; body } break;                                                              \
-    }
-
-/* losses = factor * sum over the columns of the pair's loss.  One item: one row. */
-KERNEL(pair_losses, a->rows, a->columns * 2 + (a->columns > 1 ? 20 : 0),
+/* losses = -sum of targets * log softmax(x); weight: sum of the targets; top and scale: softmax is exp(x - top) scale.
+   One item: one row. */
+KERNEL(distribution_cross_entropy, a->rows, a->columns * 7 + 40,
     float *losses;            /* (rows) */
+    float *top;               /* (rows) */
+    float *scale;             /* (rows) */
+    float *weight;            /* (rows) */
     const float *targets;     /* (rows, columns) */
-    const float *predictions; /* (rows, columns) */
+    const float *x;           /* (rows, columns) */
     int64_t rows;
     int64_t columns;
-    int64_t kind;
-    double factor;
-    double parameter;)
+    double smoothing;)
 {
     const int64_t n = a->columns;
-    const vf factor = vset((float)a->factor), parameter = vset((float)a->parameter);
-    EACH_PAIR(
-        if (n == 1) {
-            for (int64_t i = begin; i < end; i += VL)
-                vstore_n(a->losses + i, factor * pair_loss(vload_n(a->targets + i, end - i), vload_n(a->predictions + i, end - i),
-                                                           kind, parameter), end - i);
-        } else for (int64_t i = begin; i < end; i++) {
-            const float *t = a->targets + i * n; const float *p = a->predictions + i * n;
-            vf sum[SUM16] = {{0}};
+    const vf keep = vset((float)(1 - a->smoothing)), share = vset((float)(a->smoothing / (double)n));
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = a->x + i * n, *t = a->targets + i * n, top = largest(x, n), total = exp_sum(0, x, n, top);
+        const vf shift = vset(top), log_total = vset((float)log(total));
+        vf sum[SUM16] = {{0}}, weight[SUM16] = {{0}};
+        for (int64_t j = 0; j < n; j += 16)
+            for (int64_t k = 0, p = j; k < SUM16 && p < n; k++, p += VL) {
+                const vf w = smoothed(t + p, n - p, keep, share);
+                sum[k] = vfma(w, shift - vload_or(x + p, n - p, top) + log_total, sum[k]);
+                weight[k] += w;
+            }
+        a->top[i] = top;
+        a->scale[i] = 1 / total;
+        a->weight[i] = vsum16(weight);
+        a->losses[i] = vsum16(sum);
+    }
+}
+
+/* d_x = d_loss (weight softmax(x) - targets), d_targets = -d_loss log softmax(x).  One item: one row. */
+KERNEL(distribution_cross_entropy_grad, a->rows, a->columns * 6 + 20,
+    OPTIONAL float *d_x;      /* (rows, columns) */
+    OPTIONAL float *d_targets;        /* (rows, columns) */
+    const float *d_losses;    /* (rows) */
+    const float *top;         /* (rows) */
+    const float *scale;       /* (rows) */
+    const float *weight;      /* (rows) */
+    const float *targets;     /* (rows, columns) */
+    const float *x;           /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    double smoothing;)
+{
+    const int64_t n = a->columns;
+    const vf keep = vset((float)(1 - a->smoothing)), share = vset((float)(a->smoothing / (double)n));
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = a->x + i * n, *t = a->targets + i * n;
+        const vf d = vset(a->d_losses[i]), top = vset(a->top[i]), factor = vset(a->scale[i] * a->weight[i]);
+        const vf log_total = vset(a->d_targets ? -(float)log(a->scale[i]) : 0);
+        for (int64_t j = 0; j < n; j += VL) {
+            const vf shifted = vload_n(x + j, n - j) - top;
+            if (a->d_x) vstore_n(a->d_x + i * n + j, d * (vexp(shifted) * factor - smoothed(t + j, n - j, keep, share)), n - j);
+            if (a->d_targets) vstore_n(a->d_targets + i * n + j, d * keep * (log_total - shifted), n - j);
+        }
+    }
+}
+
+/* losses = -sum of targets * log c, c = p / total clipped, total: sum of p.  One item: one row. */
+KERNEL(distribution_log_loss, a->rows, a->columns * 6 + 20,
+    float *losses;            /* (rows) */
+    float *total;             /* (rows) */
+    const float *targets;     /* (rows, columns) */
+    const float *p;           /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    double smoothing;)
+{
+    const int64_t n = a->columns;
+    const vf keep = vset((float)(1 - a->smoothing)), share = vset((float)(a->smoothing / (double)n));
+    for (int64_t i = begin; i < end; i++) {
+        const float *p = a->p + i * n, *t = a->targets + i * n;
+        vf total[SUM16] = {{0}}, sum[SUM16] = {{0}};
+        for (int64_t j = 0; j < n; j += 16)
+            for (int64_t k = 0, at = j; k < SUM16 && at < n; k++, at += VL) total[k] += vload_n(p + at, n - at);
+        a->total[i] = vsum16(total);
+        for (int64_t j = 0; j < n; j += 16)
+            for (int64_t k = 0, at = j; k < SUM16 && at < n; k++, at += VL)
+                sum[k] = vfma(smoothed(t + at, n - at, keep, share), vlog(clip_probability(vload_n(p + at, n - at) / vset(a->total[i]))), sum[k]);
+        a->losses[i] = -vsum16(sum);
+    }
+}
+
+/* With g = -targets / c where p / total is not clipped, else 0: d_p = d_loss (g - sum of g p / total) / total; d_targets =
+   -d_loss log c.  One item: one row. */
+KERNEL(distribution_log_loss_grad, a->rows, a->columns * 8 + 20,
+    OPTIONAL float *d_p;      /* (rows, columns) */
+    OPTIONAL float *d_targets;        /* (rows, columns) */
+    const float *d_losses;    /* (rows) */
+    const float *total;       /* (rows) */
+    const float *targets;     /* (rows, columns) */
+    const float *p;           /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    double smoothing;)
+{
+    const int64_t n = a->columns;
+    const vf keep = vset((float)(1 - a->smoothing)), share = vset((float)(a->smoothing / (double)n));
+    for (int64_t i = begin; i < end; i++) {
+        const float *p = a->p + i * n, *t = a->targets + i * n;
+        const vf total = vset(a->total[i]), d = vset(a->d_losses[i]);
+        vf sum[SUM16] = {{0}};                                /* of -g p / total: the targets that are not clipped */
+        if (a->d_p)
             for (int64_t j = 0; j < n; j += 16)
                 for (int64_t k = 0, at = j; k < SUM16 && at < n; k++, at += VL) {
-                    const vf loss = pair_loss(vload_n(t + at, n - at), vload_n(p + at, n - at), kind, parameter);
-                    sum[k] += at + VL <= n ? loss : vpick(vlanes() < viset((int32_t)(n - at)), loss, vset(0));
+                    const vf q = vload_n(p + at, n - at) / total;
+                    sum[k] += vpick((q < vset(LEAST)) | (q > vset(MOST)), vset(0), smoothed(t + at, n - at, keep, share));
                 }
-            a->losses[i] = (float)a->factor * vsum16(sum);
+        const vf unclipped = vset(vsum16(sum));
+        for (int64_t j = 0; j < n; j += VL) {
+            const vf q = vload_n(p + j, n - j) / total, c = clip_probability(q);
+            if (a->d_p) {
+                const vf g = vpick(q == c, -(smoothed(t + j, n - j, keep, share) / c), vset(0));
+                vstore_n(a->d_p + i * n + j, d * (g + unclipped) / total, n - j);
+            }
+            if (a->d_targets) vstore_n(a->d_targets + i * n + j, -(d * keep * vlog(c)), n - j);
         }
-    )
-}
-
-/* d_predictions = d_losses * factor * slope of the pair's loss.  One item: one row. */
-KERNEL(pair_losses_grad, a->rows, a->columns * 2.5,
-    float *d_predictions;     /* (rows, columns) */
-    const float *d_losses;    /* (rows) */
-    const float *targets;     /* (rows, columns) */
-    const float *predictions; /* (rows, columns) */
-    int64_t rows;
-    int64_t columns;
-    int64_t kind;
-    double factor;
-    double parameter;)
-{
-    const int64_t n = a->columns;
-    const vf factor = vset((float)a->factor), parameter = vset((float)a->parameter);
-    EACH_PAIR(
-        if (n == 1) {
-            for (int64_t i = begin; i < end; i += VL)
-                vstore_n(a->d_predictions + i, vload_n(a->d_losses + i, end - i) * factor *
-                         pair_slope(vload_n(a->targets + i, end - i), vload_n(a->predictions + i, end - i), kind, parameter), end - i);
-        } else for (int64_t i = begin; i < end; i++) {
-            const float *t = a->targets + i * n; const float *p = a->predictions + i * n;
-            const vf d = vset(a->d_losses[i]) * factor;
-            for (int64_t j = 0; j < n; j += VL)
-                vstore_n(a->d_predictions + i * n + j, d * pair_slope(vload_n(t + j, n - j), vload_n(p + j, n - j), kind, parameter), n - j);
-        }
-    )
+    }
 }
 
 /* ---- one number for a batch ---- */
@@ -289,6 +325,8 @@ KERNEL(loss_weights_grad, a->size / most(a->weight_repeat, 1), a->weight_repeat 
 }
 
 /* ---- penalties on weights ---- */
+
+INLINE vf sign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset(-1), x)); }
 
 /* Sums of l1 |x| + l2 x^2.  One item: LOSS_PIECE numbers. */
 KERNEL(penalty_sums, pieces(a->size, LOSS_PIECE), LOSS_PIECE,

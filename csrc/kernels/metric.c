@@ -84,25 +84,51 @@ KERNEL(mean_so_far, 1, 1,
     *a->mean = (float)(a->root ? sqrt(mean) : mean);
 }
 
-/* Adds a batch to the confusion matrices of some thresholds: positive is a target that is not 0, predicted is a prediction above
-   the threshold.  One item: one threshold. */
-KERNEL(add_to_confusion, a->thresholds_count, a->size * 2,
-    double *true_positives;           /* (thresholds) */
-    double *false_positives;
-    double *true_negatives;
-    double *false_negatives;
-    const float *targets;             /* (size) */
-    const float *predictions;         /* (size) */
-    OPTIONAL const float *weights;    /* (size / weight_repeat) */
-    const float *thresholds;          /* (thresholds) */
-    int64_t size;
-    int64_t weight_repeat;
-    int64_t thresholds_count;)
+/* matches = 1 where the label is among the first k of its row of class numbers, else 0.  One item: one row. */
+KERNEL(sorted_matches, a->rows, a->k + 5,
+    float *matches;                   /* (rows) */
+    const float *ids;                 /* (rows, columns) class numbers, the best first */
+    const int32_t *labels;            /* (rows) */
+    int64_t rows;
+    int64_t columns;
+    int64_t k;)
 {
+    for (int64_t i = begin; i < end; i++) {
+        int found = 0;
+        for (int64_t j = 0; j < least(a->k, a->columns); j++) found |= a->ids[i * a->columns + j] == (float)a->labels[i];
+        a->matches[i] = (float)found;
+    }
+}
+
+/* Adds a batch to the confusion matrices of some thresholds: positive is a target that is not 0, predicted is a prediction above
+   the threshold and, with top_k, among the top_k largest of its row.  One item: one threshold. */
+KERNEL(add_to_confusion, a->count, a->rows * a->columns * 2,
+    double *true_positives;           /* (count) */
+    double *false_positives;          /* (count) */
+    double *true_negatives;           /* (count) */
+    double *false_negatives;          /* (count) */
+    const float *targets;             /* (rows, columns) */
+    const float *predictions;         /* (rows, columns) */
+    OPTIONAL const float *weights;    /* (rows * columns / weight_repeat) */
+    const float *thresholds;          /* (count) */
+    int64_t rows;
+    int64_t columns;
+    int64_t class_id;                 /* the only column that counts; -1: all */
+    int64_t top_k;                    /* 0: none */
+    int64_t weight_repeat;
+    int64_t count;)
+{
+    const int64_t n = a->columns, first = most(a->class_id, 0), last = a->class_id < 0 ? n : least(first + 1, n);
     for (int64_t k = begin; k < end; k++) {
         double sum[4] = { 0, 0, 0, 0 };
-        for (int64_t i = 0; i < a->size; i++)
-            sum[2 * (a->targets[i] != 0) + (a->predictions[i] > a->thresholds[k])] += a->weights ? a->weights[i / a->weight_repeat] : 1;
+        for (int64_t r = 0; r < a->rows; r++)
+            for (int64_t c = first; c < last; c++) {
+                const float *p = a->predictions + r * n;
+                int64_t above = 0;
+                if (a->top_k) for (int64_t j = 0; j < n; j++) above += p[j] > p[c] || (p[j] == p[c] && j < c);
+                const int predicted = p[c] > a->thresholds[k] && (!a->top_k || above < a->top_k);
+                sum[2 * (a->targets[r * n + c] != 0) + predicted] += a->weights ? a->weights[(r * n + c) / a->weight_repeat] : 1;
+            }
         a->true_negatives[k] += sum[0];
         a->false_positives[k] += sum[1];
         a->false_negatives[k] += sum[2];

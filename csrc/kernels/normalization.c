@@ -131,9 +131,10 @@ INLINE batch_block block_of(const float *x, int64_t item, int64_t outer, int64_t
     return (batch_block){ x + at, at, least(outer - q * BATCH_ROWS, BATCH_ROWS), channels, least(channels - c, BATCH_CHANNELS), c };
 }
 
-/* The mean of a piece and its sum of squared differences from it.  One item: one block of one piece. */
+/* The mean of a piece and its sum of squared differences from it, both corrected by the sum of the differences from the mean
+   as float32 has it.  One item: one block of one piece. */
 KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
-    float *means;         /* (pieces, channels) */
+    double *means;        /* (pieces, channels) */
     float *squares;       /* (pieces, channels) */
     double *counts;       /* (pieces) numbers per channel that the mask leaves */
     const float *x;       /* (outer, channels, inner) */
@@ -145,19 +146,22 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(a->x, i, a->outer, a->channels, a->inner);
         const int64_t q = i / BATCH_BLOCKS(a);
-        float *means = a->means + q * a->channels + b.channel, *squares = a->squares + q * a->channels + b.channel;
+        double *means = a->means + q * a->channels + b.channel;
+        float *squares = a->squares + q * a->channels + b.channel;
         if (a->inner != 1) {
-            vf sum[SUM16] = {{0}}, square[SUM16] = {{0}};
+            vf sum[SUM16] = {{0}}, rest[SUM16] = {{0}}, square[SUM16] = {{0}};
             for (int64_t j = 0; j < b.width; j += 16)
                 for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) sum[k] += vload_n(b.x + at, b.width - at);
             const float mean = vsum16(sum) / (float)b.width;
             for (int64_t j = 0; j < b.width; j += 16)
                 for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) {
                     const vf d = vload_or(b.x + at, b.width - at, mean) - vset(mean);
+                    rest[k] += d;
                     square[k] = vfma(d, d, square[k]);
                 }
-            *means = mean;
-            *squares = vsum16(square);
+            const float left = vsum16(rest);
+            *means = mean + (double)left / (double)b.width;
+            *squares = vsum16(square) - left * left / (float)b.width;
             a->counts[q] = (double)b.width;
             continue;
         }
@@ -167,7 +171,7 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
             count = 0;
             for (int64_t r = 0; r < b.rows; r++) count += mask[r] != 0;
         }
-        vf sum[BATCH_CHANNELS / VL] = {{0}}, mean[BATCH_CHANNELS / VL], square[BATCH_CHANNELS / VL] = {{0}};
+        vf sum[BATCH_CHANNELS / VL] = {{0}}, mean[BATCH_CHANNELS / VL], rest[BATCH_CHANNELS / VL] = {{0}}, square[BATCH_CHANNELS / VL] = {{0}};
         for (int64_t r = 0; r < b.rows; r++) {
             if (mask && !mask[r]) continue;
             for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) sum[k] += vload_n(b.x + r * b.row + k * VL, b.width - k * VL);
@@ -177,12 +181,15 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
             if (mask && !mask[r]) continue;
             for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) {
                 const vf d = vload_n(b.x + r * b.row + k * VL, b.width - k * VL) - mean[k];
+                rest[k] += d;
                 square[k] = vfma(d, d, square[k]);
             }
         }
         for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) {
-            vstore_n(means + k * VL, mean[k], b.width - k * VL);
-            vstore_n(squares + k * VL, square[k], b.width - k * VL);
+            const vf n = vset((float)most(count, 1));
+            vstore_n(squares + k * VL, square[k] - rest[k] * rest[k] / n, b.width - k * VL);
+            for (int64_t j = 0; j < least(VL, b.width - k * VL); j++)
+                means[k * VL + j] = mean[k][j] + (double)rest[k][j] / (double)most(count, 1);
         }
         if (b.channel == 0) a->counts[q] = (double)count;
     }
@@ -193,7 +200,7 @@ KERNEL(batch_statistics_total, pieces(a->channels, 16), a->pieces * 100,
     float *mean;          /* (channels) */
     float *variance;      /* (channels), of the batch: divided by count */
     double *count;        /* (1) */
-    const float *means;   /* (pieces, channels) */
+    const double *means;  /* (pieces, channels) */
     const float *squares; /* (pieces, channels) */
     const double *counts; /* (pieces) */
     int64_t pieces;

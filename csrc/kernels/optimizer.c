@@ -9,11 +9,6 @@ INLINE before_update before(const float *scale, double clip, double decay, const
     return (before_update){ vset(scale ? *scale : 1), vset((float)clip), vset((float)(1 - decay * *learning_rate)), isfinite(clip) };
 }
 
-INLINE vf squared(const before_update *b, vf gradient, const float *squares, int64_t n)
-{
-    return squares ? vload_n(squares, n) * b->scale * b->scale : gradient * gradient;
-}
-
 INLINE vf clipped(const before_update *b, vf gradient)
 {
     const vf g = gradient * b->scale;
@@ -35,7 +30,6 @@ KERNEL(adam, a->size, 4,
     float *velocity;
     OPTIONAL float *velocity_hat;     /* amsgrad: the largest velocity so far */
     const float *gradient;
-    OPTIONAL const float *squares;    /* in place of the gradient's squares */
     const double *learning_rate;      /* (1) */
     const int64_t *iterations;        /* (1), updates done before */
     OPTIONAL const float *scale;      /* (1), of the gradient */
@@ -55,7 +49,7 @@ KERNEL(adam, a->size, 4,
         const vf g = clipped(&b, vload_n(a->gradient + i, n));
         vf m = vload_n(a->momentum + i, n), v = vload_n(a->velocity + i, n);
         m = vfma(g - m, rest_1, m);
-        v = vfma(squared(&b, g, a->squares ? a->squares + i : 0, n) - v, rest_2, v);
+        v = vfma(g * g - v, rest_2, v);
         vstore_n(a->momentum + i, m, n);
         vstore_n(a->velocity + i, v, n);
         if (a->velocity_hat) {
@@ -101,7 +95,6 @@ KERNEL(rmsprop, a->size, 4,
     OPTIONAL float *momentum;
     OPTIONAL float *average;          /* of the gradients */
     const float *gradient;
-    OPTIONAL const float *squares;    /* in place of the gradient's squares */
     const double *learning_rate;      /* (1) */
     OPTIONAL const float *scale;      /* (1), of the gradient */
     int64_t size;
@@ -116,8 +109,7 @@ KERNEL(rmsprop, a->size, 4,
     const before_update b = before(a->scale, a->clip, a->weight_decay, a->learning_rate);
     for (int64_t i = begin; i < end; i += VL) {
         const int64_t n = end - i;
-        const vf g = clipped(&b, vload_n(a->gradient + i, n));
-        const vf v = vfma(rest, squared(&b, g, a->squares ? a->squares + i : 0, n), rho * vload_n(a->velocity + i, n));
+        const vf g = clipped(&b, vload_n(a->gradient + i, n)), v = vfma(rest, g * g, rho * vload_n(a->velocity + i, n));
         vf square = v + epsilon;
         vstore_n(a->velocity + i, v, n);
         if (a->average) {
@@ -131,30 +123,6 @@ KERNEL(rmsprop, a->size, 4,
             vstore_n(a->momentum + i, step, n);
         }
         vstore_n(a->parameter + i, vload_n(a->parameter + i, n) * b.keep - step, n);
-    }
-}
-
-/* squares[r] = sum of d_out[i]^2 over the i with indices[i] = r, i upwards.  One item: a block of 256 rows. */
-KERNEL(sum_token_squares, pieces(a->size, 256), a->count / 8.0 + 256.0 * (double)a->inner * (0.5 + 1.5 * a->count / most(a->size, 1)),
-    float *squares;           /* (size, inner) */
-    const float *d_out;       /* (count, inner) */
-    const int32_t *indices;   /* (count) */
-    int64_t size;
-    int64_t inner;
-    int64_t count;)
-{
-    for (int64_t q = begin; q < end; q++) {
-        const int64_t first = q * 256, rows = least(a->size - first, 256), inner = a->inner;
-        memset(a->squares + first * inner, 0, (size_t)(rows * inner) * sizeof(float));
-        for (int64_t i = 0; i < a->count; i++) {
-            if ((uint64_t)(a->indices[i] - first) >= (uint64_t)rows) continue;
-            float *to = a->squares + a->indices[i] * inner;
-            const float *from = a->d_out + i * inner;
-            for (int64_t j = 0; j < inner; j += VL) {
-                const vf d = vload_n(from + j, inner - j);
-                vstore_n(to + j, vfma(d, d, vload_n(to + j, inner - j)), inner - j);
-            }
-        }
     }
 }
 
@@ -192,6 +160,27 @@ KERNEL(clip_scale, 1, a->pieces,
     for (int64_t q = 0; q < a->pieces; q++) sum += a->sums[q];
     const double norm = sqrt(sum);
     *a->scale = !isfinite(norm) ? NAN : norm > a->most ? (float)(a->most / norm) : 1;
+}
+
+/* average = momentum average + (1 - momentum) parameter, momentum being 0 at the first update; at every `every`-th update the
+   parameter becomes the average.  One item: one number. */
+KERNEL(average_parameters, a->size, 2,
+    float *average;           /* (size) */
+    float *parameter;         /* (size) */
+    const int64_t *iterations;        /* (1), updates done before */
+    int64_t size;
+    int64_t every;            /* 0: never */
+    double momentum;)
+{
+    const double m = *a->iterations ? a->momentum : 0;
+    const int overwrite = a->every && (*a->iterations + 1) % a->every == 0;
+    const vf momentum = vset((float)m), rest = vset((float)(1 - m));
+    for (int64_t i = begin; i < end; i += VL) {
+        const int64_t n = end - i;
+        const vf p = vload_n(a->parameter + i, n), average = m ? vfma(vload_n(a->average + i, n), momentum, p * rest) : p;
+        vstore_n(a->average + i, average, n);
+        if (overwrite) vstore_n(a->parameter + i, average, n);
+    }
 }
 
 /* ---- learning-rate schedules, in double ---- */

@@ -13,6 +13,7 @@ from .math import *  # noqa: F401,F403
 from .metric import *  # noqa: F401,F403
 from .normalization import *  # noqa: F401,F403
 from .optimizer import *  # noqa: F401,F403
+from .pair_loss import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
 from .random import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403

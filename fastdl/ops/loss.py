@@ -8,10 +8,12 @@ from ..errors import explanations, shape_error
 from ..op import Op, case, integers, kernels, twin
 from .indexing import as_int32
 
-__all__ = ["HuberLoss", "MeanAbsoluteLoss", "MeanSquaredLoss", "Penalty", "SoftmaxCrossEntropy", "SparseCrossEntropy", "TotalLoss", "softmax_cross_entropy"]
+__all__ = ["DistributionCrossEntropy", "DistributionLogLoss", "Penalty", "SoftmaxCrossEntropy", "SparseCrossEntropy", "TotalLoss",
+           "softmax_cross_entropy"]
 
 NONE_IGNORED = 1 << 40               # a label that an int32 cannot be
 EPSILON = 1e-7                       # Keras' backend.epsilon()
+LEAST, MOST = float(np.float32(EPSILON)), float(np.float32(1) - np.float32(EPSILON))       # what Keras clips probabilities to
 
 
 def _chances(*shape):
@@ -112,7 +114,7 @@ def labels_shape(name, predictions, labels):
 
 @twin
 def sparse_cross_entropy(losses, total, p, labels, *, rows, columns, ignored):          # noqa: F811
-    c, labels = np.clip(p.reshape(rows, columns), EPSILON, 1 - EPSILON), labels.reshape(rows)
+    c, labels = np.clip(p.reshape(rows, columns), LEAST, MOST), labels.reshape(rows)
     kept = labels != ignored
     total.reshape(-1)[...] = c.sum(axis=1)
     losses.reshape(-1)[...] = np.where(kept, np.log(c.sum(axis=1)) - np.log(c[np.arange(rows), np.where(kept, labels, 0)]), 0)
@@ -123,7 +125,7 @@ def sparse_cross_entropy_grad(d_p, d_losses, total, p, labels, *, rows, columns,
     p, labels = p.reshape(rows, columns), labels.reshape(rows)
     kept = labels != ignored
     d = np.where(kept, d_losses.reshape(-1), 0)[:, None]
-    slope = np.where((p >= EPSILON) & (p <= 1 - EPSILON), 1 / total.reshape(rows, 1), 0)
+    slope = np.where((p >= LEAST) & (p <= MOST), 1 / total.reshape(rows, 1), 0)
     at = np.arange(rows), np.where(kept, labels, 0)
     slope[at] -= np.where(slope[at] > 0, 1 / p[at], 0)
     d_p.reshape(rows, columns)[...] = np.where(kept[:, None], slope * d, 0)
@@ -148,7 +150,7 @@ class SparseCrossEntropy(SoftmaxCrossEntropy):
 
     def definition(self, predictions, labels):
         p = np.float64(predictions)
-        p = np.maximum(np.minimum(p, 1 - 1e-7), 1e-7)
+        p = np.maximum(np.minimum(p, MOST), LEAST)
         found = -np.log(np.take_along_axis(p / p.sum(axis=-1, keepdims=True), np.where(labels == self.ignored, 0, labels)[..., None], -1)[..., 0])
         return np.where(labels == self.ignored, 0, found)
 
@@ -156,107 +158,108 @@ class SparseCrossEntropy(SoftmaxCrossEntropy):
              case(predictions=_chances(6, 4), labels=integers((2, 3), 4).reshape(6), ignored=2)]
 
 
-# ---- losses of pairs (target, prediction) ----
+# ---- losses with a distribution over the classes as target ----
 
-def pair_loss(t, p, kind, parameter):
-    """What csrc/kernels/loss.c's pair_loss does: the loss of each pair."""
-    e = p - t
-    if kind == 0:
-        return e * e
-    if kind == 1:
-        return np.abs(e)
-    return np.where(np.abs(e) <= parameter, 0.5 * e * e, parameter * (np.abs(e) - 0.5 * parameter))
-
-
-def pair_slope(t, p, kind, parameter):
-    """The derivative of pair_loss with respect to p."""
-    e = p - t
-    if kind == 0:
-        return e + e
-    if kind == 1:
-        return np.sign(e)
-    return np.where(np.abs(e) <= parameter, e, parameter * np.sign(e))
+def _smoothed(targets, rows, columns, smoothing):
+    return targets.reshape(rows, columns) * (1 - smoothing) + smoothing / max(columns, 1)
 
 
 @twin
-def pair_losses(losses, targets, predictions, *, rows, columns, kind, factor, parameter):
-    loss = pair_loss(targets.reshape(rows, columns), predictions.reshape(rows, columns), kind, parameter)
-    losses.reshape(-1)[...] = factor * loss.sum(axis=1)
+def distribution_cross_entropy(losses, top, scale, weight, targets, x, *, rows, columns, smoothing):
+    x, t = x.reshape(rows, columns), _smoothed(targets, rows, columns, smoothing)
+    highest = x.max(axis=1)
+    total = np.exp(x - highest[:, None]).sum(axis=1)
+    top.reshape(-1)[...], scale.reshape(-1)[...], weight.reshape(-1)[...] = highest, 1 / total, t.sum(axis=1)
+    losses.reshape(-1)[...] = (t * (np.log(total)[:, None] + highest[:, None] - x)).sum(axis=1)
 
 
 @twin
-def pair_losses_grad(d_predictions, d_losses, targets, predictions, *, rows, columns, kind, factor, parameter):
-    slope = pair_slope(targets.reshape(rows, columns), predictions.reshape(rows, columns), kind, parameter)
-    d_predictions.reshape(rows, columns)[...] = d_losses.reshape(rows, 1) * factor * slope
+def distribution_cross_entropy_grad(d_x, d_targets, d_losses, top, scale, weight, targets, x, *, rows, columns, smoothing):
+    d, top, scale, weight = (a.reshape(rows, 1) for a in (d_losses, top, scale, weight))
+    shifted = x.reshape(rows, columns) - top
+    if d_x is not None:
+        d_x.reshape(rows, columns)[...] = d * (np.exp(shifted) * scale * weight - _smoothed(targets, rows, columns, smoothing))
+    if d_targets is not None:
+        d_targets.reshape(rows, columns)[...] = -d * (1 - smoothing) * (shifted + np.log(scale))
 
 
-class PairLoss:
-    """The losses that are a mean over the last axis of something computed from each target and its prediction.
+@twin
+def distribution_log_loss(losses, total, targets, p, *, rows, columns, smoothing):
+    p = p.reshape(rows, columns)
+    total.reshape(-1)[...] = p.sum(axis=1)
+    c = np.clip(p / total.reshape(rows, 1), LEAST, MOST)
+    losses.reshape(-1)[...] = -(_smoothed(targets, rows, columns, smoothing) * np.log(c)).sum(axis=1)
 
-    targets      (..., columns)
-    predictions  the same shape
+
+@twin
+def distribution_log_loss_grad(d_p, d_targets, d_losses, total, targets, p, *, rows, columns, smoothing):
+    q, d, t = p.reshape(rows, columns) / total.reshape(rows, 1), d_losses.reshape(rows, 1), _smoothed(targets, rows, columns, smoothing)
+    c = np.clip(q, LEAST, MOST)
+    if d_p is not None:
+        g = np.where(q == c, -t / c, 0)
+        d_p.reshape(rows, columns)[...] = d * (g - (g * q).sum(axis=1, keepdims=True)) / total.reshape(rows, 1)
+    if d_targets is not None:
+        d_targets.reshape(rows, columns)[...] = -d * (1 - smoothing) * np.log(c)
+
+
+class DistributionCrossEntropy(Op):
+    """-sum of targets log softmax(predictions) of each row.
+
+    targets      (..., classes) probabilities
+    predictions  (..., classes) logits
     returns      (...)
+
+    smoothing    targets are taken as targets (1 - smoothing) + smoothing / classes
     """
-    kind = 0
-    parameter = 0.0
-    mean = True                       # else the sum
+    smoothing: float = 0.0
 
     def shape(self, targets, predictions):
-        if not predictions.ndim or targets.shape != predictions.shape:
+        if not predictions.ndim or targets.shape != predictions.shape or not predictions.shape[-1]:
             raise shape_error(self.name, "targets and predictions differ in shape", targets=targets.shape, predictions=predictions.shape)
         return predictions.shape[:-1]
 
-    def sizes(self, x):
-        columns = x.shape[-1]
-        factor = 1 / columns if self.mean and columns else 1.0
-        return {"rows": math.prod(x.shape[:-1]), "columns": columns, "kind": self.kind, "factor": factor, "parameter": self.parameter}
-
     def forward(self, losses, targets, predictions):
-        self.targets, self.predictions = targets, predictions
-        kernels.pair_losses(losses, targets, predictions, **self.sizes(predictions))
+        self.targets, self.x, shape = targets, predictions, losses.shape
+        self.sizes = {"rows": losses.size, "columns": predictions.shape[-1], "smoothing": float(self.smoothing)}
+        self.top, self.scale, self.weight = self.empty(shape), self.empty(shape), self.empty(shape)
+        kernels.distribution_cross_entropy(losses, self.top, self.scale, self.weight, targets, predictions, **self.sizes)
 
     def backward(self, d_losses, d_targets, d_predictions):
-        if d_predictions is not None:
-            kernels.pair_losses_grad(d_predictions, d_losses, self.targets, self.predictions, **self.sizes(self.predictions))
-        if d_targets is not None:     # these losses are symmetric
-            kernels.pair_losses_grad(d_targets, d_losses, self.predictions, self.targets, **self.sizes(self.predictions))
+        kernels.distribution_cross_entropy_grad(d_predictions, d_targets, d_losses, self.top, self.scale, self.weight, self.targets, self.x,
+                                                **self.sizes)
+
+    def definition(self, targets, predictions):
+        t = targets * (1 - self.smoothing) + self.smoothing / targets.shape[-1]
+        return -(t * np.log(np.exp(predictions) / np.exp(predictions).sum(axis=-1, keepdims=True))).sum(axis=-1)
+
+    cases = [case(targets=(1, 1), predictions=(1, 1)), case(targets=(5, 17), predictions=(5, 17), smoothing=0.1),
+             case(targets=(2, 3, 10), predictions=(2, 3, 10)), case(targets=(0, 3), predictions=(0, 3))]
+    bench = [case(targets=(64, 1000), predictions=(64, 1000))]
 
 
-class MeanSquaredLoss(PairLoss, Op):
-    """Mean over the last axis of (prediction - target)^2.
+class DistributionLogLoss(DistributionCrossEntropy):
+    """-sum of targets log p of each row, p being predictions / their sum, clipped to 1e-7 .. 1 - 1e-7.
 
-    targets      (..., columns)
-    predictions  the same shape
+    targets      (..., classes) probabilities
+    predictions  (..., classes) probabilities
     returns      (...)
+
+    smoothing    targets are taken as targets (1 - smoothing) + smoothing / classes
     """
-    kind = 0
-    cases = [case(targets=(1, 1), predictions=(1, 1)), case(targets=(19, 1), predictions=(19, 1)),
-             case(targets=(3, 17), predictions=(3, 17)), case(targets=(2, 3, 5), predictions=(2, 3, 5)), case(targets=(0, 3), predictions=(0, 3))]
-    bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
+    def forward(self, losses, targets, predictions):
+        self.targets, self.p, self.total = targets, predictions, self.empty(losses.shape)
+        self.sizes = {"rows": losses.size, "columns": predictions.shape[-1], "smoothing": float(self.smoothing)}
+        kernels.distribution_log_loss(losses, self.total, targets, predictions, **self.sizes)
 
-class MeanAbsoluteLoss(PairLoss, Op):
-    """Mean over the last axis of |prediction - target|.
+    def backward(self, d_losses, d_targets, d_predictions):
+        kernels.distribution_log_loss_grad(d_predictions, d_targets, d_losses, self.total, self.targets, self.p, **self.sizes)
 
-    targets      (..., columns)
-    predictions  the same shape
-    returns      (...)
-    """
-    kind = 1
-    cases = [case(targets=(1, 1), predictions=(1, 1)), case(targets=(3, 17), predictions=(3, 17))]
+    def definition(self, targets, predictions):
+        t, q = targets * (1 - self.smoothing) + self.smoothing / targets.shape[-1], predictions / predictions.sum(axis=-1, keepdims=True)
+        return -(t * np.log(np.maximum(LEAST, np.minimum(q, MOST)))).sum(axis=-1)
 
-
-class HuberLoss(PairLoss, Op):
-    """Mean over the last axis of e^2 / 2 where |e| <= delta, else delta |e| - delta^2 / 2; e = prediction - target.
-
-    targets      (..., columns)
-    predictions  the same shape
-    returns      (...)
-    """
-    kind = 2
-    delta: float = 1.0
-    parameter = property(lambda self: self.delta)
-    cases = [case(targets=(5, 1), predictions=(5, 1)), case(targets=(3, 17), predictions=(3, 17), delta=0.7)]
+    cases = [case(targets=_chances(5, 17)[::-1], predictions=_chances(5, 17)), case(targets=(3, 5), predictions=_chances(3, 5) * 2, smoothing=0.2)]
 
 
 # ---- one number for a batch ----

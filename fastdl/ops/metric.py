@@ -9,7 +9,7 @@ from ..op import Op, case, integers, kernels, twin
 from .indexing import as_int32
 from .loss import labels_shape
 
-__all__ = ["LabelMatches", "PairMatches", "TargetMatches"]
+__all__ = ["LabelMatches", "PairMatches", "SortedMatches", "TargetMatches"]
 
 
 @twin
@@ -43,13 +43,24 @@ def mean_so_far(mean, total, count, *, root):
 
 
 @twin
+def sorted_matches(matches, ids, labels, *, rows, columns, k):
+    matches.reshape(-1)[...] = (ids.reshape(rows, columns)[:, :k] == labels.reshape(rows, 1)).any(axis=1)
+
+
+@twin
 def add_to_confusion(true_positives, false_positives, true_negatives, false_negatives, targets, predictions, weights, thresholds, *,
-                     size, weight_repeat, thresholds_count):
-    w = np.ones(size) if weights is None else np.repeat(weights.reshape(-1), weight_repeat).astype("float64")
-    positive, predicted = targets.reshape(-1) != 0, predictions.reshape(-1) > thresholds[:, None]
-    for out, which in ((true_positives, predicted & positive), (false_positives, predicted & ~positive),
-                       (true_negatives, ~predicted & ~positive), (false_negatives, ~predicted & positive)):
-        out += (which * w).sum(axis=1)
+                     rows, columns, class_id, top_k, weight_repeat, count):
+    w = np.ones(rows * columns) if weights is None else np.repeat(weights.reshape(-1), weight_repeat).astype("float64")
+    p, w, positive = predictions.reshape(rows, columns), w.reshape(rows, columns), targets.reshape(rows, columns) != 0
+    chosen = np.ones_like(positive)
+    if top_k:
+        order = np.argsort(-p, axis=1, kind="stable")
+        chosen = np.argsort(order, axis=1) < top_k
+    some = slice(None) if class_id < 0 else slice(class_id, class_id + 1)
+    predicted = ((p > thresholds[:, None, None]) & chosen)[:, :, some]
+    for out, which in ((true_positives, predicted & positive[:, some]), (false_positives, predicted & ~positive[:, some]),
+                       (true_negatives, ~predicted & ~positive[:, some]), (false_negatives, ~predicted & positive[:, some])):
+        out += (which * w[:, some]).sum(axis=(1, 2))
 
 
 class LabelMatches(Op):
@@ -77,6 +88,28 @@ class LabelMatches(Op):
     cases = [case(scores=(1, 1), labels=integers((1,), 1)), case(scores=(5, 17), labels=integers((5,), 17)),
              case(scores=(2, 3, 10), labels=integers((2, 3), 10), k=3), case(scores=(0, 4), labels=integers((0,), 4))]
     bench = [case(scores=(32, 10), labels=integers((32,), 10))]
+
+
+class SortedMatches(Op):
+    """1 where the label is among the first k of its row of class numbers, else 0.
+
+    ids      (..., columns) class numbers, the best first
+    labels   (...) whole numbers
+    returns  (...)
+    """
+    k: int = 5
+    differentiable = False
+
+    def shape(self, ids, labels):
+        return labels_shape(self.name, ids, labels)
+
+    def forward(self, matches, ids, labels):
+        kernels.sorted_matches(matches, ids, as_int32(self, labels), rows=labels.size, columns=ids.shape[-1], k=self.k)
+
+    def definition(self, ids, labels):
+        return np.float64((ids[..., :self.k] == labels[..., None]).any(axis=-1))
+
+    cases = [case(ids=integers((5, 7), 9, "float32"), labels=integers((5,), 9), k=3), case(ids=integers((2, 3, 2), 3, "float32"), labels=integers((2, 3), 3))]
 
 
 class TargetMatches(Op):

@@ -127,7 +127,7 @@ def batch_statistics(means, squares, counts, x, mask, *, outer, channels, inner)
         if rows is not None:
             piece = piece[:, rows[q * BATCH_ROWS:(q + 1) * BATCH_ROWS]]
         counts[q] = n = piece.shape[1]
-        means[q] = piece.mean(axis=1) if n else 0
+        means[q] = piece.mean(axis=1, dtype="float64") if n else 0
         squares[q] = ((piece - means[q][:, None]) ** 2).sum(axis=1)
 
 
@@ -135,8 +135,9 @@ def batch_statistics(means, squares, counts, x, mask, *, outer, channels, inner)
 def batch_statistics_total(mean, variance, count, means, squares, counts, *, pieces, channels):
     n = counts.sum()
     count[...] = n
-    mean[...] = (counts[:, None] * means).sum(axis=0) / n if n else 0
-    variance[...] = (squares + counts[:, None] * (means - mean) ** 2).sum(axis=0) / n if n else 0
+    whole = (counts[:, None] * means).sum(axis=0) / n if n else np.zeros(channels)
+    mean[...] = whole
+    variance[...] = (squares + counts[:, None] * (means - whole) ** 2).sum(axis=0) / n if n else 0
 
 
 def _per_channel(a):
@@ -199,7 +200,7 @@ class BatchNormalization(Op):
     def forward(self, y, x, gamma=None, beta=None, mask=None):
         self.sizes = sizes = channels_of(x.shape, self.axis)
         n, channels = _batch_pieces(sizes["outer"], sizes["inner"]), sizes["channels"]
-        means, squares, counts = self.empty((n, channels)), self.empty((n, channels)), self.empty((n,), "float64")
+        means, squares, counts = self.empty((n, channels), "float64"), self.empty((n, channels)), self.empty((n,), "float64")
         self.mean, self.variance, self.count = self.empty((channels,)), self.empty((channels,)), self.empty((), "float64")
         self.saved = x, gamma, mask
         kernels.batch_statistics(means, squares, counts, x, mask, **sizes)

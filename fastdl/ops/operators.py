@@ -36,3 +36,4 @@ for _class in Tensor, Symbol:
     for _name, _op in UNARY.items():
         setattr(_class, f"__{_name}__", _op)
     _class.__getitem__ = getitem
+    _class.__iter__ = lambda self: (self[i] for i in range(len(self)))

@@ -17,29 +17,19 @@ def _before(parameter, gradient, scale, clip, decay, learning_rate):
     return g, parameter * parameter.dtype.type(1 - decay * learning_rate.item())
 
 
-def _squared(g, squares, scale):
-    return g * g if squares is None else squares * (1 if scale is None else scale.item() ** 2)
-
-
-@twin
-def sum_token_squares(squares, d_out, indices, *, size, inner, count):
-    squares[...] = 0
-    np.add.at(squares, indices.reshape(-1), d_out.reshape(count, inner) ** 2)
-
-
 @twin
 def advance_iterations(iterations):
     iterations += 1
 
 
 @twin
-def adam(parameter, momentum, velocity, velocity_hat, gradient, squares, learning_rate, iterations, scale, *, size, beta_1, beta_2,
+def adam(parameter, momentum, velocity, velocity_hat, gradient, learning_rate, iterations, scale, *, size, beta_1, beta_2,
          epsilon, weight_decay, clip):
     t = iterations.item() + 1
     alpha = learning_rate.item() * math.sqrt(1 - beta_2 ** t) / (1 - beta_1 ** t)
     g, kept = _before(parameter, gradient, scale, clip, weight_decay, learning_rate)
     momentum += (g - momentum) * (1 - beta_1)
-    velocity += (_squared(g, squares, scale) - velocity) * (1 - beta_2)
+    velocity += (g * g - velocity) * (1 - beta_2)
     v = velocity
     if velocity_hat is not None:
         np.maximum(velocity_hat, velocity, out=velocity_hat)
@@ -58,10 +48,10 @@ def sgd(parameter, velocity, gradient, learning_rate, scale, *, size, nesterov, 
 
 
 @twin
-def rmsprop(parameter, velocity, momentum, average, gradient, squares, learning_rate, scale, *, size, rho, momentum_rate, epsilon,
+def rmsprop(parameter, velocity, momentum, average, gradient, learning_rate, scale, *, size, rho, momentum_rate, epsilon,
             weight_decay, clip):
     g, kept = _before(parameter, gradient, scale, clip, weight_decay, learning_rate)
-    velocity[...] = rho * velocity + (1 - rho) * _squared(g, squares, scale)
+    velocity[...] = rho * velocity + (1 - rho) * g * g
     square = velocity + epsilon
     if average is not None:
         average[...] = rho * average + (1 - rho) * g
@@ -88,6 +78,13 @@ def sum_squares(sums, x, *, size):
 def clip_scale(scale, sums, *, pieces, most):
     norm = math.sqrt(sums[:pieces].sum())
     scale[...] = math.nan if not math.isfinite(norm) else most / norm if norm > most else 1
+
+
+@twin
+def average_parameters(average, parameter, iterations, *, size, every, momentum):
+    average[...] = momentum * average + (1 - momentum) * parameter if iterations.item() else parameter
+    if every and (iterations.item() + 1) % every == 0:
+        parameter[...] = average
 
 
 @twin

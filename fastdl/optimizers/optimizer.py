@@ -17,17 +17,24 @@ class Optimizer:
     """Base of all optimisers. A subclass names its slots and launches its kernel:
 
         slots()                                       names of what it keeps beside each parameter
-        update_run(parameter, slots, gradient, squares, **k)   updates one run of numbers; k: learning_rate, iterations, scale,
-                                                      size, weight_decay, clip, as its kernel has them
+        update_run(parameter, slots, gradient, **k)   updates one run of numbers; k: learning_rate, iterations, scale, size,
+                                                      weight_decay, clip, as its kernel has them
 
     learning_rate    a number, a LearningRateSchedule, or a function without arguments
     weight_decay     parameters shrink by this times the learning rate before each update
     clipnorm         largest norm of the gradient of one parameter
     clipvalue        largest absolute value in a gradient
     global_clipnorm  largest norm of all gradients together
+    use_ema          keep a moving average of the parameters, of ema_momentum; at every ema_overwrite_frequency-th update (None:
+                     in finalize_variable_values, after training) the parameters become it
     """
 
-    def __init__(self, learning_rate, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None, name=None):
+    def __init__(self, learning_rate, weight_decay=None, clipnorm=None, clipvalue=None, global_clipnorm=None, use_ema=False,
+                 ema_momentum=0.99, ema_overwrite_frequency=None, name=None):
+        if use_ema and not 0 <= ema_momentum <= 1 or ema_overwrite_frequency is not None and not ema_overwrite_frequency >= 1:
+            raise ValueError(f"{type(self).__name__}: ema_momentum={ema_momentum} must lie between 0 and 1, "
+                             f"ema_overwrite_frequency={ema_overwrite_frequency} must be None or at least 1")
+        self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ValueError(f"{type(self).__name__}: only one of clipnorm, clipvalue and global_clipnorm can be given\n"
                              f"  given: clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}")
@@ -88,21 +95,17 @@ class Optimizer:
         if self.built:
             return
         variables = list(variables)
+        if len({v.dtype for v in variables}) > 1:
+            raise ValueError(f"{self.name}: the parameters have several dtypes: {', '.join(sorted({v.dtype for v in variables}))}")
         self._indices = {id(v): i for i, v in enumerate(variables)}
-        self._variables, self._slots = variables, [None] * len(variables)
-        for run in neighbours([(v.array,) for v in variables]):
-            size = sum(variables[i].size for i in run)
-            blocks = [_core.empty((size,), variables[run[0]].dtype) for _ in self.slots()]
-            for block in blocks:
-                block[...] = 0
-            at = 0
-            for i in run:
-                v, slots = variables[i], []
-                for name, block in zip(self.slots(), blocks):
-                    slot = Parameter(block[at:at + v.size].reshape(v.shape), f"{v.path.replace('/', '_')}_{name}", trainable=False)
-                    slot.path = f"{self.name}/{slot.name}"
-                    slots.append(slot)
-                self._slots[i] = slots
+        self._variables, self._slots = variables, [[] for _ in variables]
+        for name in [*self.slots(), *["average"] * self.use_ema]:
+            block, at = _core.empty((sum(v.size for v in variables),), variables[0].dtype), 0      # in the order of the parameters
+            block[...] = 0
+            for v, slots in zip(variables, self._slots):
+                slot = Parameter(block[at:at + v.size].reshape(v.shape), f"{v.path.replace('/', '_')}_{name}", trainable=False)
+                slot.path = f"{self.name}/{slot.name}"
+                slots.append(slot)
                 at += v.size
         self.built = True
 
@@ -152,33 +155,35 @@ class Optimizer:
             raise ValueError(f"{self.name}: {len(grads)} gradients were given for {len(trainable_variables)} parameters")
         self.build(trainable_variables)
         grads = [g.array if isinstance(g, Tensor) else g for g in grads]
-        runs = self._plan(grads, [self._squares(v, g) for v, g in zip(trainable_variables, grads)], trainable_variables)
+        runs = self._plan(grads, trainable_variables)
         if self.schedule is not None:
             self._refresh()
-        scale = self._scale_of_all([g for _, _, g, *_ in runs]) if self.global_clipnorm else None
+        scale = self._scale_of_all([g for _, _, g, _ in runs]) if self.global_clipnorm else None
         clip = math.inf if self.clipvalue is None else float(self.clipvalue)
-        for parameter, slots, gradient, squares, decay in runs:
+        for parameter, slots, gradient, decay in runs:
             if self.clipnorm:
                 scale = self._scale([gradient], self.clipnorm)
-            self.update_run(parameter, slots, gradient, squares, learning_rate=self._rate.array, iterations=self.iterations.array, scale=scale,
+            slots, average = (slots[:-1], slots[-1]) if self.use_ema else (slots, None)
+            self.update_run(parameter, slots, gradient, learning_rate=self._rate.array, iterations=self.iterations.array, scale=scale,
                             size=parameter.size, weight_decay=decay, clip=clip)
+            if average is not None:
+                kernels.average_parameters(average, parameter, self.iterations.array, size=parameter.size,
+                                           every=self.ema_overwrite_frequency or 0, momentum=float(self.ema_momentum))
         for v in trainable_variables:
             constraint = getattr(v, "constraint", None)
             if constraint is not None:
                 kernels.copy(v.array, constraint(Tensor(v.array)).array, size=v.size)
         kernels.advance_iterations(self.iterations.array)
 
-    def _squares(self, variable, gradient):
-        """What to take for the gradient's square, where it is not that: see fastdl.ops.Embedding."""
-        if getattr(variable, "squares", None) is None:
-            return None
-        (of, squares), variable.squares = variable.squares, None
-        return squares if of is gradient and self.clipvalue is None else None
+    def finalize_variable_values(self, var_list):
+        """With use_ema: the parameters become their averages. To be called after training."""
+        for v in var_list if self.use_ema and self.built else ():
+            v.assign(self._slots[self._indices[id(v)]][-1].numpy())
 
-    def _plan(self, grads, squares, variables):
-        """[(parameter, slots, gradient, squares, weight decay)]: arrays of the runs, neighbours merged."""
-        key, arrays = [id(v) for v in variables], [*grads, *squares]
-        if self._runs is not None and self._runs[0] == key and all(a is b for a, b in zip(self._runs[1], arrays)):
+    def _plan(self, grads, variables):
+        """[(parameter, slots, gradient, weight decay)]: arrays of the runs, neighbours merged."""
+        key = [id(v) for v in variables]
+        if self._runs is not None and self._runs[0] == key and all(a is b for a, b in zip(self._runs[1], grads)):
             return self._runs[2]
         unknown = [v.name for v in variables if id(v) not in self._indices]
         if unknown:
@@ -188,22 +193,22 @@ class Optimizer:
             raise ValueError(f"{self.name}: none of the parameters has a gradient")
         if missing:
             warnings.warn(f"{self.name}: no gradient for {', '.join(missing)}; they stay as they are", stacklevel=4)
-        rows, kinds = [], []
-        for v, g, square in zip(variables, grads, squares):
+        rows = []
+        for v, g in zip(variables, grads):
             if g is None:
                 continue
             if g.shape != v.shape:
                 raise ValueError(f"{self.name}: the gradient of {v.name} has shape {g.shape}, the parameter {v.shape}")
             slots = [s.array for s in self._slots[self._indices[id(v)]]]
-            rows.append([v.array, np.ascontiguousarray(g, v.array.dtype), *slots])
-            kinds.append((self._decay(v), square is None or id(square), square))
-        groups = [[i] for i in range(len(rows))] if self.clipnorm else neighbours(rows, [kind[:2] for kind in kinds])
+            if g.dtype != v.array.dtype or not g.flags.c_contiguous:
+                raise ValueError(f"{self.name}: the gradient of {v.name} is not a C-contiguous array of {v.dtype}")
+            rows.append(([v.array, g, *slots], self._decay(v)))
+        groups = [[i] for i in range(len(rows))] if self.clipnorm else neighbours([r for r, _ in rows], [d for _, d in rows])
         runs = []
         for group in groups:
-            parameter, gradient, *slots = (joined(column) for column in zip(*(rows[i] for i in group)))
-            decay, _, square = kinds[group[0]]
-            runs.append((parameter, slots, gradient, square, decay))
-        self._runs = key, arrays, runs
+            parameter, gradient, *slots = (joined(column) for column in zip(*(rows[i][0] for i in group)))
+            runs.append((parameter, slots, gradient, rows[group[0]][1]))
+        self._runs = key, grads, runs
         return runs
 
     def _scale_of_all(self, gradients):
@@ -229,7 +234,8 @@ class Optimizer:
         else:
             rate = serialize(self.schedule)
         return {"name": self.name, "learning_rate": rate, "weight_decay": self.weight_decay, "clipnorm": self.clipnorm,
-                "clipvalue": self.clipvalue, "global_clipnorm": self.global_clipnorm}
+                "clipvalue": self.clipvalue, "global_clipnorm": self.global_clipnorm, "use_ema": self.use_ema,
+                "ema_momentum": self.ema_momentum, "ema_overwrite_frequency": self.ema_overwrite_frequency}
 
     @classmethod
     def from_config(cls, config):

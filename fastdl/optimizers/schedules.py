@@ -40,6 +40,7 @@ class _Decay(LearningRateSchedule):
     kind = 0
 
     def sizes(self):
+        """The kernel's numbers."""
         raise NotImplementedError
 
     def launch(self, rate, iterations):
