@@ -36,7 +36,7 @@ def picture(path, history, y_test, predicted, error):
 
 def main():
     """Train, test against the baseline, draw, save."""
-    chosen = options(__doc__, epochs=40)
+    chosen = options(__doc__, epochs=20)
     (x_train, y_train), (x_test, y_test) = diabetes.load_data()
     x_train, y_train = x_train[:chosen.samples], y_train[:chosen.samples]
     mean, deviation, centre, spread = x_train.mean(0), x_train.std(0), y_train.mean(), y_train.std()

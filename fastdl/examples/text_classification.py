@@ -37,7 +37,7 @@ def picture(path, history, labels, predictions):
 
 def main():
     """Train, test, show some items, draw, save."""
-    chosen = options(__doc__, epochs=5)
+    chosen = options(__doc__, epochs=3)
     (texts, y_train), (test_texts, y_test) = ag_news.load_data()
     texts, y_train = texts[:chosen.samples], y_train[:chosen.samples]
     vocabulary = Vocabulary.build(texts, max_tokens=WORDS)
