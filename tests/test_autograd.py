@@ -104,12 +104,12 @@ def test_mistakes_in_custom_gradient():
 
 
 def test_gradcheck_agrees():
-    rng = np.random.default_rng(0)
+    rng, before = np.random.default_rng(0), str(fastdl.isa())
     x, w, b = rng.standard_normal((3, 4)).astype("f"), rng.standard_normal((4, 2)), fastdl.tensor(rng.standard_normal(2))
     assert gradcheck(lambda x, w, b: ops.tanh(ops.matmul(x, w) + b), [x, w, b])
     assert gradcheck(lambda x: [ops.square(x), ops.sum(x, 0), ops.argmax(x, 0)], x)
     assert gradcheck(lambda x, indices: ops.take(x, indices, axis=0), [x, np.int32([2, 0])])
-    assert str(fastdl.isa()) != "numpy"
+    assert str(fastdl.isa()) == before
 
 
 class Wrong(Op):
