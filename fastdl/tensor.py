@@ -155,16 +155,15 @@ class Parameter(Tensor):
     """A tensor that training changes: a leaf with a name. (Keras: Variable.)
 
     buffer   where its gradient is to be written: a view into one block shared by the model's parameters, or None
-    squares  (gradient, sums of squares): for an embedding's table, what Adam and RMSprop take for the gradient's square
     """
 
-    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path", "squares")
+    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path")
     changes = 0                     # counts what may change which parameters a model trains; layers add to it too
 
     def __init__(self, array, name="parameter", trainable=True):
         super().__init__(array, requires_grad=trainable)
         self.name, self._trainable, self.buffer, self.path = name, trainable, None, name
-        self.regularizer = self.constraint = self.squares = None
+        self.regularizer = self.constraint = None
         Parameter.changes += 1
 
     @property
@@ -231,8 +230,6 @@ class Gradients:
         if before is None:
             self.of[key] = array, owned
             return
-        if isinstance(key[0], Parameter):
-            key[0].squares = None
         sum_, mine = before
         if not mine:
             if owned:

@@ -5,7 +5,7 @@ import numpy as np
 from .. import _core
 from ..errors import explanations, shape_error
 from ..op import Op, case, integers, kernels, twin
-from ..tensor import Parameter, Tensor
+from ..tensor import Tensor
 
 __all__ = ["advance", "embedding", "one_hot", "put_batch", "take", "take_batch"]
 
@@ -243,8 +243,6 @@ class Embedding(Take):
     returns  the shape of indices, output_dim
 
     DataError for a token out of range. The gradient of the table is dense; rows are added in the order of their positions.
-    For Adam and RMSprop the table also gets the sums of the squares of the rows: Keras on TensorFlow has the gradient in
-    pieces and squares them one by one, so that a token that occurs twice moves less than the formula says.
     """
     axis: int = 0
 
@@ -261,11 +259,6 @@ class Embedding(Take):
 
     def backward(self, d_out, d_indices, d_table):
         super().backward(d_out, d_table, d_indices)
-        table = self.sources[1] if self.sources else None
-        if isinstance(table, Parameter):
-            squares = self.empty(d_table.shape)
-            kernels.sum_token_squares(squares, d_out, self.indices, size=len(d_table), inner=d_table.shape[1], count=self.indices.size)
-            table.squares = d_table, squares
 
     cases = [case(indices=integers((2, 5), 11), table=(11, 3)), case(indices=integers((3,), 1), table=(1, 16)),
              case(indices=integers((4, 9), 300, "int64"), table=(300, 67)), case(indices=integers((0, 4), 5), table=(5, 4)),
