@@ -27,7 +27,12 @@ class DataError(IndexError):
 
 
 class NotFiniteError(ArithmeticError):
-    """NaN or infinity where `check_finite=True` was asked for."""
+    """NaN or infinity where `check_finite=True` was asked for.
+
+    position   its place in the array that was checked, a list of ints, or None
+    """
+
+    position = None
 
 
 def shape_error(op, what, **arrays):
@@ -39,15 +44,14 @@ def shape_error(op, what, **arrays):
     return ShapeError("\n".join(lines))
 
 
-explanations = {}      # name of a checking kernel -> function(arrays, sizes, item) that returns the error's text or the error
+explanations = {}      # name of a checking kernel -> function(arrays, sizes, item) that returns the error's text
 
 
 def _fault(kernel, arrays, sizes, item, label):
     explain = explanations.get(kernel.name)
-    error = explain(arrays, sizes, item) if explain else f"{kernel.name}: item {item} is out of range"
-    if isinstance(error, Exception):
-        return error
-    error = DataError(f"{label}: {error}" if label else error)
+    text = explain(arrays, sizes, item) if explain else f"{kernel.name}: item {item} is out of range"
+    kind = NotFiniteError if kernel.name == "check_finite" else DataError
+    error = kind(f"{label}: {text}" if label else text)
     array = next((a for a in arrays if a is not None), None)
     error.position = [int(i) for i in np.unravel_index(item, array.shape)] if array is not None and item < array.size else None
     return error

@@ -13,7 +13,7 @@ class Objectives:
 
     def __init__(self, loss, loss_weights, metrics, weighted_metrics):
         self.given = loss, loss_weights, metrics, weighted_metrics
-        self.built = False
+        self.built, self.wants_targets = False, any(given not in (None, [], {}) for given in (loss, metrics, weighted_metrics))
         self.total = metrics_module.Mean(name="loss")
         self.of_outputs, self.trackers = [], []
 
@@ -92,7 +92,7 @@ class Objectives:
 
 
 def _shape(y_true, i):
-    return None if i >= len(y_true) else y_true[i].shape
+    return None if y_true[i] is None else y_true[i].shape
 
 
 def _by_output(given, names, n, what):

@@ -5,7 +5,7 @@ import numpy as np
 from .. import _core, optimizers, random as random_module
 from ..callbacks import CallbackList, History, ProgressBar
 from ..data.batches import Arrays, as_numpy, source_of
-from ..errors import NotFiniteError, explanations
+from ..errors import explanations
 from ..layers.layer import deferred_updates
 from ..record import Recorded
 from ..structure import leaves, rebuild
@@ -18,9 +18,8 @@ def _position(index, shape):
     return [int(i) for i in np.unravel_index(index, shape)]
 
 
-explanations["check_finite"] = lambda arrays, sizes, item: NotFiniteError(
-    f"{_core.get_label() or 'x'}: the value {arrays[0].reshape(-1)[item]} at {_position(item, arrays[0].shape)} is not finite;"
-    " no weight was changed by this step")
+explanations["check_finite"] = lambda arrays, sizes, item: (
+    f"the value {arrays[0].reshape(-1)[item]} at {_position(item, arrays[0].shape)} is not finite; no weight was changed by this step")
 
 
 class Trainer:
@@ -116,12 +115,12 @@ class Trainer:
             y_true, names = leaves(y), list(y_pred) if isinstance(y_pred, dict) else self._names(len(predicted))
         if len(y_true) not in (0, len(predicted)):
             raise ValueError(f"y: holds {len(y_true)} arrays; the model has {len(predicted)} outputs ({', '.join(names)})")
+        if not y_true:
+            if self._objectives.wants_targets:
+                raise ValueError("y: is missing; the loss and the metrics need targets")
+            y_true = [None] * len(predicted)
         if not self._objectives.built:
             self._objectives.build(names, y_true, predicted)
-        if not y_true:
-            y_true = [None] * len(predicted)
-            if any(one is not None for one in self._objectives.losses):
-                raise ValueError("y: is missing; the loss needs targets")
         return y_true, predicted
 
     def _names(self, n):
