@@ -110,7 +110,7 @@ class PairLoss(Op, abstract=True):
 
 
 def _pairs(*shape):
-    p = np.random.default_rng(1).uniform(0.05, 0.95, (2, *shape)).astype("float32")
+    p = np.float32(0.05 + 0.9 * np.modf(np.arange(1, 2 * math.prod(shape) + 1) * 0.6180339887)[0]).reshape(2, *shape)
     return case(targets=p[0], predictions=p[1])
 
 
