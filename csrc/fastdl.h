@@ -40,7 +40,8 @@ typedef struct fd_fault {        /* the first call that met bad data */
 void fd_call_set(fd_call *, const fd_kernel *);   /* items and team, once the words are filled */
 
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
-   completed. Stops at the first call that marks a data item as bad. With `clock` (n doubles), adds each call's time. */
+   completed; -1: there is no memory for scratch. Stops at the first call that marks a data item as bad. With `clock` (n
+   doubles), adds each call's time. */
 int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock);
 
 int fd_threads(void);                 /* the team's size for the next call */

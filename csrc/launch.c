@@ -78,7 +78,29 @@ void fd_launch_init(void)
 #endif
 }
 
-/* ---- scratch, one block a thread, kept ---- */
+/* ---- scratch: one block a thread of the team, and some for those who work alone; all kept ---- */
+
+enum { SPARES = 16 };
+static _Atomic(char *) spare[SPARES];
+
+static char *borrow(void)
+{
+    for (int i = 0; i < SPARES; i++) {
+        char *p = atomic_load_explicit(&spare[i], memory_order_relaxed) ? atomic_exchange(&spare[i], 0) : 0;
+        if (p) return p;
+    }
+    void *p = 0;
+    return posix_memalign(&p, 4096, FD_SCRATCH) ? 0 : p;
+}
+
+static void give_back(char *p)
+{
+    for (int i = 0; i < SPARES; i++) {
+        char *none = 0;
+        if (atomic_compare_exchange_strong(&spare[i], &none, p)) return;
+    }
+    free(p);
+}
 
 static char *scratch_of[MOST_THREADS];
 
@@ -222,11 +244,11 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
         }
         atomic_flag_clear(&busy);
     } else {
-        static _Thread_local char *alone;                            /* a Python thread's own scratch */
-        void *own = 0;
-        if (!alone && !posix_memalign(&own, 4096, FD_SCRATCH)) alone = own;
-        fd_worker worker = { alone, INT64_MAX };
+        char *own = borrow();
+        if (!own) return -1;
+        fd_worker worker = { own, INT64_MAX };
         if (n && repeats > 0) go_on(&r, -1, &worker);
+        give_back(own);
     }
     fault->item = atomic_load(&r.item);
     fault->call = fault->item == INT64_MAX ? -1 : atomic_load(&r.call);

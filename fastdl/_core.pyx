@@ -208,6 +208,7 @@ cdef class Kernel:
     cpdef launch(self, tuple args, dict sizes):
         cdef fd_call call
         cdef fd_fault fault
+        cdef int64_t done
         cdef Py_buffer view
         cdef int i, j
         cdef PyObject *value
@@ -252,9 +253,11 @@ cdef class Kernel:
         if call.items > 0:
             if call.team:
                 with nogil:
-                    fd_run(&call, 1, 1, 0, &fault, NULL)
+                    done = fd_run(&call, 1, 1, 0, &fault, NULL)
             else:
-                fd_run(&call, 1, 1, 0, &fault, NULL)
+                done = fd_run(&call, 1, 1, 0, &fault, NULL)
+            if done < 0:
+                raise MemoryError("no memory for a thread's scratch")
             if fault.call >= 0:
                 raise hooks["fault"](self, args, sizes, fault.item, label_now)
         if mine:
@@ -388,6 +391,8 @@ cdef class Program:
             return max(repeats, 0)
         with nogil:
             done = fd_run(self.calls, self.n, repeats, seconds, &fault, clock)
+        if done < 0:
+            raise MemoryError("no memory for a thread's scratch")
         if fault.call >= 0:
             kernel, args, sizes = self.checked[fault.call]
             raise hooks["fault"](kernel, args, sizes, fault.item, self.about[fault.call][1])

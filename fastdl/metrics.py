@@ -39,6 +39,10 @@ class Metric:
         """The figure so far: a Tensor ()."""
         raise NotImplementedError(f"{type(self).__name__}: define result")
 
+    def value(self):
+        """The result as a float."""
+        return float(self.result())
+
     def __call__(self, *args, **kwargs):
         """Add a batch; returns the figure so far."""
         self.update_state(*args, **kwargs)
@@ -84,6 +88,13 @@ class Mean(Metric):
     def result(self):
         """The mean so far: a Tensor ()."""
         return self._quotient(self.count.array)
+
+    def value(self):
+        """The result as a float, without a kernel."""
+        if self.root or type(self).result is not Mean.result:
+            return super().value()
+        count = self.count.array.item()
+        return float(np.float32(self.total.array.item() / count)) if count else 0.0
 
     def _quotient(self, count):
         mean = _core.empty((), "float32")

@@ -7,7 +7,7 @@ import numpy as np
 from . import _core
 from .errors import RecordingError
 from .op import flops_of
-from .tensor import Tensor, grad_enabled
+from .tensor import Parameter, Tensor, grad_enabled
 
 
 _one_at_a_time = threading.RLock()    # programs are recorded one after another, whatever thread records
@@ -96,10 +96,11 @@ class Recorded:
     """See record."""
 
     most = 16                        # programs kept; the oldest goes first
+    last = None                      # (program, inputs, result) of the last replay
 
     def __init__(self, step, before=None):
         self.step, self.before, self.programs, self.seen = step, before, {}, set()
-        self.lock = threading.RLock()
+        self.lock, self.moves = threading.RLock(), Parameter.moves
         self.__name__, self.__doc__ = getattr(step, "__name__", "step"), step.__doc__
 
     def __call__(self, *args, **kwargs):
@@ -111,9 +112,12 @@ class Recorded:
         leaves = []
         structure = _flatten((args, kwargs), leaves)
         key = (structure, _core.get_isa(), grad_enabled())
+        if self.moves != Parameter.moves:
+            self.programs.clear()
+            self.moves = Parameter.moves
         found = self.programs.get(key)
         if found is not None:
-            program, inputs, result = found
+            self.last = program, inputs, result = found
             for own, leaf in zip(inputs, leaves):
                 np.copyto(own.array, leaf.array if isinstance(leaf, Tensor) else leaf)
             program.run()

@@ -159,6 +159,7 @@ class Parameter(Tensor):
 
     __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path")
     changes = 0                     # counts what may change which parameters a model trains; layers add to it too
+    moves = 0                       # counts when parameters got other memory: what was recorded before is void
 
     def __init__(self, array, name="parameter", trainable=True):
         super().__init__(array, requires_grad=trainable)

@@ -7,6 +7,8 @@ from ..tensor import Tensor
 
 KNOWN = {np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
 
+WIDE = {np.dtype("int64"), np.dtype("float64"), np.dtype("float32")}
+
 
 def as_numpy(value, name):
     """An ndarray of numbers, whatever came (list, Tensor, pandas, torch); a clear error otherwise."""
@@ -23,6 +25,13 @@ def as_numpy(value, name):
     if a.dtype not in KNOWN:
         a = a.astype("float32" if a.dtype.kind == "f" else "int64" if a.dtype.itemsize >= 4 else "int32")
     return np.asarray(a, a.dtype.newbyteorder("="), order="C")
+
+
+def as_kind(a, dtype):
+    """The array as a contiguous float32 or int32 one; integers beyond int32 become the nearest, so that range checks find them."""
+    if dtype == "int32" and a.dtype in WIDE:
+        a = np.clip(a, -2**31, 2**31 - 1)
+    return np.ascontiguousarray(a, dtype)
 
 
 class Arrays:

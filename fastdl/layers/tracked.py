@@ -5,7 +5,8 @@ import numpy as np
 from ..random import SeedGenerator
 from ..tensor import Parameter
 
-BOOKS = {"_arguments", "_trained_known", "_weights", "_fixed", "_own_losses", "_losing", "_made"}      # attributes of Layer that hold no layers of the user's
+# Attributes that hold no layers of the user's.
+BOOKS = {"_arguments", "_weights", "_fixed", "_own_losses", "_losing", "_made", "_trained_known", "_quick", "_recorded", "_predictor"}
 
 
 class Tracked:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from .. import _core
-from ..data.batches import Arrays
+from ..data.batches import Arrays, as_kind
 from ..errors import DataError, RecordingError
 from ..ops import advance, take_batch
 from ..record import Program
@@ -90,7 +90,7 @@ class Loop:
         if item is None:
             return 0
         self.prepare(item, item.samples)
-        x, y, w = rebuild(list(item.parts), iter([np.ascontiguousarray(a, d) for a, d in zip(item.leaves, self.dtypes(item))]))
+        x, y, w = rebuild(list(item.parts), iter([as_kind(a, d) for a, d in zip(item.leaves, self.dtypes(item))]))
         run_step(self.recorded, self.step, self.recorder, x, y, w)
         return 1
 

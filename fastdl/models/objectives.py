@@ -79,11 +79,11 @@ class Objectives:
 
     def logs(self):
         """The running values as a dict of floats, by name as in Keras."""
-        return {name: float(m.result()) for name, m in sorted(self.all().items())}
+        return {name: m.value() if hasattr(m, "value") else float(m.result()) for name, m in sorted(self.all().items())}
 
-    def listed(self, logs):
-        """The values of logs in the order of the metrics; without a list where there is only one."""
-        values = [logs[name] for name in self.all()]
+    def listed(self):
+        """The running values in the order of the metrics; without a list where there is only one."""
+        values = [m.value() if hasattr(m, "value") else float(m.result()) for m in self.all().values()]
         return values[0] if len(values) == 1 else values
 
     def variables(self):

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import _core, optimizers, random as random_module
 from ..callbacks import CallbackList, History, ProgressBar
-from ..data.batches import Arrays, as_numpy, source_of
+from ..data.batches import Arrays, as_kind, source_of
 from ..errors import explanations
 from ..layers.layer import deferred_updates
 from ..record import Recorded
@@ -47,6 +47,7 @@ class Trainer:
         self.compiled = dict(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics, weighted_metrics=weighted_metrics)
         self._objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
         self._recorded = {}
+        self.__dict__.pop("_quick", None)
 
     @property
     def metrics(self):
@@ -296,7 +297,7 @@ class Trainer:
         logs = self._objectives.logs()
         bar.close(logs)
         calls.on_test_end(logs)
-        return logs if return_dict else self._objectives.listed(logs)
+        return logs if return_dict else self._objectives.listed()
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for x as NumPy arrays: (samples, ...), in the structure of the model's outputs."""
@@ -343,7 +344,7 @@ class Trainer:
         """The outputs for a batch, in memory that the next prediction overwrites: to be read under the lock."""
         if not self.built:
             self._prepare(item, item.samples)
-        x = rebuild([item.x], iter([np.ascontiguousarray(a, d) for a, d in zip(leaves(item.x), self._kinds(item))]))[0]
+        x = rebuild([item.x], iter([as_kind(a, d) for a, d in zip(leaves(item.x), self._kinds(item))]))[0]
         recorder, recorded = self._predicting()
         return run_step(recorded, self._predict, recorder, x)
 
@@ -358,25 +359,47 @@ class Trainer:
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One training step on a batch; returns the running loss and metrics, as evaluate does."""
         self._compiled("train_on_batch")
-        return self._on_batch("train", Arrays(x, y, sample_weight, class_weight), return_dict)
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch, added to the running ones."""
         self._compiled("test_on_batch")
-        return self._on_batch("test", Arrays(x, y, sample_weight), return_dict)
+        return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
-    def _on_batch(self, mode, item, return_dict):
-        self._prepare(item, item.samples)
-        key = mode, self._trained()[1]
-        if key not in self._recorded:
-            recorder = self._recorder()
-            step = self._train if mode == "train" else self._test
-            self._recorded[key] = recorder, Recorded(step, recorder.save), step
-        recorder, recorded, step = self._recorded[key]
-        arguments = rebuild(list(item.parts), iter([np.ascontiguousarray(a, d) for a, d in zip(item.leaves, self._kinds(item))]))
-        run_step(recorded, step, recorder, *arguments)
-        logs = self._objectives.logs()
-        return logs if return_dict else self._objectives.listed(logs)
+    def _on_batch(self, mode, x, y, sample_weight, class_weight, return_dict):
+        objectives, plain = self._objectives, type(x) is type(y) is np.ndarray and sample_weight is None and class_weight is None
+        key = plain and (mode, x.shape, x.dtype, y.shape, y.dtype)
+        if not (plain and self._again(key, x, y)):
+            item = Arrays(x, y, sample_weight, class_weight)
+            self._prepare(item, item.samples)
+            trained = mode, self._trained()[1]
+            if trained not in self._recorded:
+                recorder = self._recorder()
+                step = self._train if mode == "train" else self._test
+                self._recorded[trained] = recorder, Recorded(step, recorder.save), step
+            recorder, recorded, step = self._recorded[trained]
+            recorded.last = None
+            arguments = rebuild(list(item.parts), iter([as_kind(a, d) for a, d in zip(item.leaves, self._kinds(item))]))
+            run_step(recorded, step, recorder, *arguments)
+            self._remember(key, recorded)
+        return objectives.logs() if return_dict else objectives.listed()
+
+    # What a batch of plain arrays was replayed by the last time, so that small models do not wait for Python.
+
+    def _remember(self, key, recorded):
+        if key and recorded.last and all(k == t.array.dtype for k, t in zip(key[2::2], recorded.last[1])):
+            self.__dict__.setdefault("_quick", {})[key] = (Parameter.changes, Parameter.moves, _core.get_isa()), recorded.last
+
+    def _again(self, key, *arrays):
+        """Replay the program of this key, if nothing has changed since; returns it, or None."""
+        known = self.__dict__.get("_quick", {}).get(key)
+        if known is None or known[0] != (Parameter.changes, Parameter.moves, _core.get_isa()):
+            return None
+        program, inputs, _ = known[1]
+        for own, array in zip(inputs, arrays):
+            np.copyto(own.array, array)
+        program.run()
+        return known[1]
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, to print or to profile()."""
@@ -384,9 +407,18 @@ class Trainer:
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
-        with self._predicting()[1].lock:
-            structure = self._predict_arrays(Arrays(x))
-            return rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
+        recorded = self._predicting()[1]
+        key = type(x) is np.ndarray and ("predict", x.shape, x.dtype)
+        with recorded.lock:
+            again = key and self._again(key, x)
+            if again:
+                structure = again[2]
+            else:
+                recorded.last = None
+                structure = self._predict_arrays(Arrays(x))
+                self._remember(key, recorded)
+            return structure.array.copy() if type(structure) is Tensor else \
+                rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
 
 
 def _array(v):
@@ -425,3 +457,4 @@ def pack(parameters):
         place[...] = p.array
         p.array, p.buffer = place, gradients[at:at + size].reshape(shape)
         at += size
+    Parameter.moves += 1

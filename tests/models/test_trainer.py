@@ -277,3 +277,34 @@ def test_the_learning_rate_can_change_between_replays():
     model.train_on_batch(X, Y)
     for a, b in zip(before, model.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_predictions_follow_the_weights():
+    model = classifier()
+    wanted = lambda: model(X[:10]).numpy()
+    for change in (lambda: model.fit(X, Y, verbose=0), lambda: model.set_weights([w * 0.5 for w in model.get_weights()]),
+                   lambda: model.train_on_batch(X, Y), lambda: None):
+        for _ in range(4):
+            np.testing.assert_array_equal(model.predict_on_batch(X[:10]), wanted())
+            np.testing.assert_array_equal(model.predict(X, batch_size=10, verbose=0)[:10], wanted())
+        change()
+
+
+def test_batches_of_any_dtype_and_many_steps_agree():
+    results = []
+    for x, y in ((X, Y), (X.astype("float64"), Y.astype("int32")), (X, Y.astype("uint8"))):
+        model = classifier()
+        for _ in range(5):
+            values = model.train_on_batch(x, y)
+        results.append(values)
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_token_beyond_int32_is_still_out_of_range():
+    model = fastdl.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(2, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    good = np.ones((4, 3), "int64")
+    for _ in range(3):
+        model.train_on_batch(good, np.zeros(4, int))
+    with pytest.raises(fastdl.DataError, match="token 2147483647 or more"):
+        model.train_on_batch(good + 2**32, np.zeros(4, int))
