@@ -248,6 +248,7 @@ class Trainer:
             calls.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
+        self.optimizer.finalize_variable_values(self.trainable_variables)
         calls.on_train_end()
         return history
 

@@ -308,3 +308,10 @@ def test_a_token_beyond_int32_is_still_out_of_range():
         model.train_on_batch(good, np.zeros(4, int))
     with pytest.raises(fastdl.DataError, match="token 2147483647 or more"):
         model.train_on_batch(good + 2**32, np.zeros(4, int))
+
+
+def test_averaged_weights_are_taken_over_after_fit():
+    plain, averaged = (classifier(optimizer=fastdl.optimizers.SGD(0.5, use_ema=ema, ema_momentum=0.5)) for ema in (False, True))
+    for model in plain, averaged:
+        model.fit(X, Y, batch_size=50, epochs=3, verbose=0)
+    assert not np.array_equal(plain.get_weights()[0], averaged.get_weights()[0])
