@@ -312,9 +312,15 @@ class LambdaCallback(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is not finite any more."""
+    """Stop training when the loss is not finite any more; with raise_error by a RuntimeError."""
+
+    def __init__(self, raise_error=False):
+        super().__init__()
+        self.raise_error = raise_error
 
     def on_train_batch_end(self, batch, logs=None):
         if logs and not np.isfinite(logs.get("loss", 0.0)):
+            if self.raise_error:
+                raise RuntimeError(f"TerminateOnNaN: the loss of batch {batch} is {logs['loss']}")
             print(f"Batch {batch}: the loss is {logs['loss']}, training stops")
             self.model.stop_training = True

@@ -83,8 +83,7 @@ ELSEWHERE = {                    # arguments of Keras that mean something only o
     "synchronized", "overwrite_with_gradient", "loss_scale_factor", "gradient_accumulation_steps", "data_format", "sparse", "ragged",
     "input_tensor", "optional"}
 
-NOT_YET = {"use_ema", "ema_momentum", "ema_overwrite_frequency", "renorm", "renorm_clipping", "renorm_momentum", "ignore_class",
-           "from_sorted_ids", "raise_error"}
+NOT_YET = {"renorm", "renorm_clipping", "renorm_momentum"}
 
 
 def public():

@@ -69,7 +69,7 @@ def test_an_op_in_numpy_is_refused():
         step(np.ones(3))
 
 
-def test_memory_of_a_step_is_used_again_within_it():
+def test_memory_of_a_step_is_used_again_within_it(c_isa):
     x = fastdl.tensor(np.ones(1 << 16))
     program = Program()
     with program.recorded():
