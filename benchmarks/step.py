@@ -6,12 +6,16 @@
 """
 
 import argparse
+import pathlib
 import statistics
+import sys
 import time
 
 import fastdl
-import networks
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import networks  # noqa: E402
 
 BATCHES = 64                                                # of an epoch of the fit that is timed
 
