@@ -225,6 +225,19 @@ class Op:
         return Symbol(merge(*shapes), name(dtype), made)
 
 
+class labelled:
+    """Context manager: what runs inside is listed, timed and blamed under this name."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        self.before = _core.label(self.name)
+
+    def __exit__(self, *_):
+        _core.label(self.before)
+
+
 def _snake(name):
     out = ""
     for i, c in enumerate(name):

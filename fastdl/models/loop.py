@@ -7,6 +7,7 @@ import numpy as np
 from .. import _core
 from ..data.batches import Arrays, as_kind
 from ..errors import DataError, RecordingError
+from ..op import labelled
 from ..ops import advance, take_batch
 from ..record import Program
 from ..structure import leaves, rebuild
@@ -72,7 +73,8 @@ class Loop:
 
     def _take(self, size):
         """One step on the next `size` samples of the order."""
-        parts = [take_batch(a, self.order, self.cursor, size, dtype) for a, dtype in zip(self.source.leaves, self.kinds)]
+        with labelled("batch"):
+            parts = [take_batch(a, self.order, self.cursor, size, dtype) for a, dtype in zip(self.source.leaves, self.kinds)]
         x, y, w = rebuild(list(self.source.parts), iter(parts))
         self.step(x, y, w)
         advance(self.cursor, size)

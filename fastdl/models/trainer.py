@@ -7,6 +7,7 @@ from ..callbacks import CallbackList, History, ProgressBar
 from ..data.batches import Arrays, as_kind, source_of
 from ..errors import explanations
 from ..layers.layer import deferred_updates
+from ..op import labelled
 from ..record import Recorded
 from ..structure import leaves, rebuild
 from ..tensor import Parameter, Tensor, _ones, backward, kernels, no_grad
@@ -77,23 +78,28 @@ class Trainer:
         with deferred_updates() as updates:
             y_pred = self._forward(x, True)
             y_true, predicted = self._targets(y, y_pred)
-            loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
+            with labelled("loss"):
+                loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
         if check_finite:
             _check_finite("loss", loss)
         if not loss.requires_grad:
             raise ValueError("fit: the loss does not depend on any trainable weight")
         backward([loss], [_ones(loss.array.shape, loss.array.dtype)])
-        self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
-        self.optimizer.apply([p.grad for p in parameters], parameters)
-        for parameter, value in updates:
-            kernels.copy(parameter.array, value.array, size=value.array.size)
+        with labelled("metrics"):
+            self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
+        with labelled("optimizer"):
+            self.optimizer.apply([p.grad for p in parameters], parameters)
+            for parameter, value in updates:
+                kernels.copy(parameter.array, value.array, size=value.array.size)
 
     @no_grad()
     def _test(self, x, y, sample_weight, check_finite=False):
         y_pred = self._forward(x, False)
         y_true, predicted = self._targets(y, y_pred)
-        loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
-        self._objectives.update(loss, y_true, predicted, sample_weight, _rows(x))
+        with labelled("loss"):
+            loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
+        with labelled("metrics"):
+            self._objectives.update(loss, y_true, predicted, sample_weight, _rows(x))
 
     @no_grad()
     def _predict(self, x):
@@ -431,13 +437,10 @@ def _rows(x):
 
 
 def _check_finite(name, value):
-    before = _core.label(name)
-    try:
+    with labelled(name):
         for t in leaves(value):
             if t.array.dtype == "float32":
                 kernels.check_finite(t.array, size=t.array.size)
-    finally:
-        _core.label(before)
 
 
 def pack(parameters):
