@@ -100,7 +100,7 @@ def set_guard(where):
 # ---- instruction sets -------------------------------------------------------------------------------------------------
 
 cdef int isa = -1                             # index into fd_isas(); -1: the NumPy twins
-cdef public dict kernels_by_name = {}
+cdef dict kernels_by_name = {}
 twins = {}                                    # name -> function, filled by fastdl.op.twin
 
 
