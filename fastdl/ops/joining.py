@@ -186,7 +186,7 @@ class Repeating(Op, abstract=True):
 
     def apart(self, shape):
         """For x of this shape: the result's sizes, with axes of repetition apart, and x's sizes there, 1 where it is repeated."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: define apart(shape)")
 
     def result_dtype(self, x):
         return x.dtype

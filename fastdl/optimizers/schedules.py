@@ -41,7 +41,7 @@ class _Decay(LearningRateSchedule):
 
     def sizes(self):
         """The kernel's numbers."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: define sizes()")
 
     def launch(self, rate, iterations):
         """Fill rate (float64) from iterations (int64)."""
