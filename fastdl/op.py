@@ -188,6 +188,12 @@ class Op:
         """A workspace array of the op's own floating-point dtype."""
         return empty(shape, dtype or self.dtype)
 
+    def prepared(self, shape, fill, *sources):
+        """An array that fill(array) computes by kernels from the sources alone: a weight in the layout that a kernel wants."""
+        out = self.empty(shape)
+        fill(out)
+        return out
+
     def result_dtype(self, *inputs):
         """The dtype of the output; a list for several."""
         return self.result or self.dtype

@@ -288,9 +288,13 @@ class Conv2D(Windows, Op):
                     left_depth=1, right_depth=filters, right_column=1, activation=self.act)
             return
         each = panel_floats(depth, columns)
-        panels, flat = self.empty((self.groups * each,)), kernel.reshape(-1)
-        for g in range(self.groups):
-            kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
+        flat = kernel.reshape(-1)
+
+        def pack(panels):
+            for g in range(self.groups):
+                kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
+
+        panels = self.prepared((self.groups * each,), pack, kernel)
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):

@@ -175,8 +175,8 @@ class LSTM(Op):
         gates = self.empty((batch, time, 4, units))
         product(self, gates, x, kernel, bias, rows=batch * time, columns=4 * units, depth=features, left_row=features, left_depth=1,
                 right_depth=4 * units, right_column=1)
-        recurrent_panels = self.empty((gate_panel_floats(units),))
-        kernels.pack_gates(recurrent_panels, recurrent_kernel, units=units)
+        recurrent_panels = self.prepared((gate_panel_floats(units),), lambda panels: kernels.pack_gates(panels, recurrent_kernel, units=units),
+                                         recurrent_kernel)
         about = {"batch": batch, "time": time, "units": units, "block": block_rows(batch, units), "sequences": self.return_sequences,
                  "zero_masked": self.zero_output_for_mask, "backwards": self.go_backwards,
                  "activation": ACTIVATIONS[self.activation], "recurrent_activation": ACTIVATIONS[self.recurrent_activation]}
