@@ -18,6 +18,7 @@
 #include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
+#include "kernels/bfloat16.c"
 
 #define ENTRY(name) &name##_kernel
 
@@ -203,6 +204,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(average_parameters),
     ENTRY(decayed_learning_rate),
     ENTRY(stepped_learning_rate),
+
+    /* bfloat16 */
+    ENTRY(pack_bf16),
+    ENTRY(matrix_product_bf16),
 
     0
 };

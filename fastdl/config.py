@@ -19,7 +19,7 @@ def get_num_threads():
 class isa(contextlib.AbstractContextManager):
     """The instruction set of the kernels: `fastdl.isa()` prints as its name, `with fastdl.isa("avx2"):` chooses one.
 
-    Known are "numpy" (the NumPy twins), "baseline", "avx2" and "avx512"; a ValueError says what this machine has.
+    Known are "numpy" (the NumPy twins), "baseline", "avx2", "avx512" and "avx512_bf16"; a ValueError says what this machine has.
     FASTDL_ISA in the environment chooses the one to begin with; without it, it is the best that the processor has.
     """
 

@@ -1,6 +1,7 @@
 """Op: what every operation is. Shape, forward, backward and cases in one class; an instance is one call and the graph's node."""
 
 import itertools
+import threading
 
 import numpy as np
 
@@ -29,6 +30,15 @@ def twin(function=None, *, flops=None):
             flops_of[f.__name__] = flops
         return f
     return register(function) if function else register
+
+
+class Precision(threading.local):
+    """In what the ops that this thread calls multiply: a layer sets it for its call."""
+
+    bfloat16 = False                 # products take operands rounded to bfloat16; sums, and all else, are float32
+
+
+precision = Precision()
 
 
 class Case:
@@ -114,6 +124,7 @@ class Op:
     sources = None
     traced = False                   # whether backward can follow: forward need not save anything where it cannot
     differentiable = True
+    bfloat16 = False                 # whether products round their operands to bfloat16; an option of ops that have any
     label = ""
     cases = bench = ()
 
@@ -161,6 +172,8 @@ class Op:
                 sources.append(None)
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
+        if precision.bfloat16 or self.bfloat16:
+            self.bfloat16 = self.dtype == FLOAT32
         traced = self.traced = traced and grad_enabled()
         if self.views:
             out = self.forward(*arrays)

@@ -1,9 +1,12 @@
 """Matrix products."""
 
+from functools import partial
+
 import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
+from . import bfloat16
 
 __all__ = ["linear", "matmul", "dot", "tensordot"]
 
@@ -94,7 +97,7 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
         if any(axis[0] == 0 for axis in batch):
             kernels.fill(out, size=out.size, value=0.0)
             return
-    if long and rows == columns == 1 and not batch and depth > 1024:
+    if long and rows == columns == 1 and not batch and depth > 1024 and not op.bfloat16:
         parts = -(-depth // 4096)
         to = out if parts == 1 else op.empty((parts,))
         kernels.inner_product(to, left, right, size=depth)
@@ -136,10 +139,11 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     split = split_of(depth, rows * columns) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
-    kernels.matrix_product(
+    multiply = partial(bfloat16.multiply, op) if op.bfloat16 else partial(kernels.matrix_product, accumulate=0)
+    multiply(
         to, left, right, bias, outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
         left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
-        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation, accumulate=0)
+        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation)
     if parts > 1:
         kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
 
@@ -179,6 +183,7 @@ class Linear(Op):
     activation is None or "linear", "relu", "sigmoid" or "tanh", applied before the result is stored.
     """
     activation: str = None
+    bfloat16: bool = False
 
     def shape(self, x, kernel, bias=None):
         if self.activation not in ACTIVATIONS:
@@ -223,7 +228,10 @@ class Linear(Op):
     cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
              case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
-             case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
+             case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
+             case(x=(31, 37), kernel=(37, 65), bias=(65,), activation="relu", bfloat16=True),
+             case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True), case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
+             case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
     bench = [case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu")]
@@ -238,6 +246,7 @@ class MatMul(Op):
     """
     transpose_a: bool = False
     transpose_b: bool = False
+    bfloat16: bool = False
 
     def shape(self, a, b):
         arrays = {"a": (a.shape, "..., depth, rows" if self.transpose_a else "..., rows, depth"),
@@ -299,7 +308,10 @@ class MatMul(Op):
              case(a=(5,), b=(2, 5, 3)), case(a=(4, 3, 5), b=(5, 2)), case(a=(3, 5), b=(4, 5, 2)), case(a=(1, 1), b=(1, 1)),
              case(a=(2, 1, 3, 4), b=(3, 4, 2)), case(a=(2, 1, 2, 3, 4), b=(2, 1, 4, 2)), case(a=(0, 3), b=(3, 2)),
              case(a=(2, 0), b=(0, 3)), case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True),
-             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2))]
+             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2)),
+             case(a=(17, 33), b=(31, 17), transpose_a=True, transpose_b=True, bfloat16=True), case(a=(5,), b=(2, 5, 3), bfloat16=True),
+             case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True, bfloat16=True), case(a=(1100,), b=(1100,), bfloat16=True),
+             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True, bfloat16=True), case(a=(1, 1), b=(1, 1), bfloat16=True)]
     wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
     bench = [case(a=(512, 512), b=(512, 512)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
 
@@ -312,6 +324,7 @@ class TensorDot(Op):
     returns  (*rest of a, *rest of b)
     """
     axes: int = 2
+    bfloat16: bool = False
 
     def shape(self, a, b):
         n = self.axes
