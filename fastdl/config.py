@@ -1,8 +1,9 @@
-"""What can be set: the number of threads, the instruction set."""
+"""What can be set: the number of threads, the instruction set, the dtype policy of layers."""
 
 import contextlib
 
 from . import _core
+from .dtype_policies import dtype_policy, set_dtype_policy  # noqa: F401
 
 
 def set_num_threads(n):
