@@ -19,6 +19,7 @@
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 #include "kernels/bfloat16.c"
+#include "kernels/bfloat16_convolution.c"
 
 #define ENTRY(name) &name##_kernel
 
@@ -208,6 +209,10 @@ const fd_kernel *const FD_TABLE[] = {
     /* bfloat16 */
     ENTRY(pack_bf16),
     ENTRY(matrix_product_bf16),
+    ENTRY(conv2d_bf16),
+    ENTRY(conv2d_pack_flipped_bf16),
+    ENTRY(conv2d_d_images_bf16),
+    ENTRY(conv2d_d_kernel_bf16),
 
     0
 };

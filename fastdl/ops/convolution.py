@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
+from . import bfloat16_convolution
 from .linear import PANEL, activate, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
@@ -251,6 +252,7 @@ class Conv2D(Windows, Op):
     groups: int = 1
     activation: str = None
     algorithm: str = "implicit"
+    bfloat16: bool = False
 
     def shape(self, images, kernel, bias=None):
         if len(images.shape) != 4 or len(kernel.shape) != 4:
@@ -278,6 +280,7 @@ class Conv2D(Windows, Op):
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
+        self.bfloat16 = self.bfloat16 and depth >= 32             # less is over before its operands are rounded
         if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
             self.patches = images
         elif self.algorithm == "im2col":
@@ -286,6 +289,9 @@ class Conv2D(Windows, Op):
         if self.patches is not None:
             product(self, out, self.patches, kernel, bias, rows=self.pixels, columns=filters, depth=depth, left_row=depth,
                     left_depth=1, right_depth=filters, right_column=1, activation=self.act)
+            return
+        if self.bfloat16:
+            bfloat16_convolution.conv2d(self, out, images, kernel, bias)
             return
         each = panel_floats(depth, columns)
         flat = kernel.reshape(-1)
@@ -305,8 +311,9 @@ class Conv2D(Windows, Op):
             piece = max(512, -(-self.pixels // (16 if size > 8192 else 64)))
             count = -(-self.pixels // piece)
             parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
-            kernels.conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
-                                    filters=filters, groups=self.groups, activation=self.act, piece=piece)
+            conv2d_d_kernel = kernels.conv2d_d_kernel_bf16 if self.bfloat16 else kernels.conv2d_d_kernel
+            conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
+                            filters=filters, groups=self.groups, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
@@ -326,6 +333,9 @@ class Conv2D(Windows, Op):
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
         # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
+        if self.patches is None and self.bfloat16:
+            bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
+            return
         if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
@@ -366,6 +376,12 @@ class Conv2D(Windows, Op):
         case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
+        case(images=(2, 7, 6, 5), kernel=(3, 3, 5, 7), bias=(7,), activation="relu", bfloat16=True),
+        case(images=(2, 7, 6, 33), kernel=(3, 2, 33, 17), bias=(17,), padding="same", strides=(2, 3), activation="tanh", bfloat16=True),
+        case(images=(1, 8, 9, 16), kernel=(3, 3, 8, 6), padding=((2, 1), (0, 3)), dilation=(2, 1), groups=2, bfloat16=True),
+        case(images=(1, 9, 8, 9), kernel=(2, 3, 9, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0)), bfloat16=True),
+        case(images=(2, 5, 5, 35), kernel=(1, 1, 35, 34), bias=(34,), activation="relu", bfloat16=True),
+        case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
              case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same")]
