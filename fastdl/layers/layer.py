@@ -317,6 +317,7 @@ class Layer(Tracked):
             context.updates.append((parameter, tensor))
         else:
             kernels.copy(parameter.array, tensor.array, size=parameter.array.size)
+            _core.weights_changed()
 
     # -- losses --
 
