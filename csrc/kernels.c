@@ -20,6 +20,7 @@
 #include "kernels/optimizer.c"
 #include "kernels/bfloat16.c"
 #include "kernels/bfloat16_convolution.c"
+#include "kernels/bfloat16_winograd.c"
 
 #define ENTRY(name) &name##_kernel
 
@@ -213,6 +214,8 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped_bf16),
     ENTRY(conv2d_d_images_bf16),
     ENTRY(conv2d_d_kernel_bf16),
+    ENTRY(winograd_pack_bf16),
+    ENTRY(winograd_bf16),
 
     0
 };

@@ -381,6 +381,8 @@ class Conv2D(Windows, Op):
         case(images=(1, 8, 9, 16), kernel=(3, 3, 8, 6), padding=((2, 1), (0, 3)), dilation=(2, 1), groups=2, bfloat16=True),
         case(images=(1, 9, 8, 9), kernel=(2, 3, 9, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0)), bfloat16=True),
         case(images=(2, 5, 5, 35), kernel=(1, 1, 35, 34), bias=(34,), activation="relu", bfloat16=True),
+        case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
+        case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
         case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
