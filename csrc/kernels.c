@@ -140,7 +140,6 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack_gates),
     ENTRY(lstm),
     ENTRY(lstm_grad),
-    ENTRY(lstm_d_bias),
 
     /* normalization */
     ENTRY(softmax),

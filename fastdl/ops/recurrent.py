@@ -9,27 +9,45 @@ from .linear import activate, panel_floats, product
 __all__ = ["lstm"]
 
 GATE_UNITS = 16                 # units whose four gates share a panel, as in csrc/kernels/recurrent.c
-MOST_UNITS = 65536
+MOST_UNITS = 32768
 
 
 def block_rows(batch, units):
-    """Batch rows that one item carries through time: a matter of shape only."""
-    return max(1, min(8, batch, MOST_UNITS // units))
+    """Batch rows that one item carries through time: a matter of shape only.
+
+    Each step reads all weights, so more rows where these come from beyond the second cache; an even number of items.
+    """
+    most = min(8 if units < 256 else 16, max(1, MOST_UNITS // units))
+    items = 2 * -(-batch // (2 * most))
+    return max(1, -(-batch // max(items, 1)))
 
 
-def gate_panel_floats(units):
-    """Size of a (units, 4 * units) matrix in panels of gates."""
-    return -(-units // GATE_UNITS) * GATE_UNITS * 4 * units
+def gate_panel_floats(units, gates):
+    """Size of a (units, gates * units) matrix in panels of gates."""
+    return -(-units // GATE_UNITS) * GATE_UNITS * gates * units
+
+
+def packed_gates(op, kernel, units, of, first=0, gates=None):
+    """Gates first, first + 1 … of a recurrent kernel (units, of * units) in panels."""
+    gates = gates or of
+    return op.prepared((gate_panel_floats(units, gates),), lambda panels: kernels.pack_gates(
+        panels, kernel, units=units, of=of, first=first, gates=gates), kernel)
+
+
+def packed_transposed(op, kernel, units, gates):
+    """A recurrent kernel (units, gates * units), transposed, in panels of 32 columns."""
+    return op.prepared((panel_floats(gates * units, units),), lambda panels: kernels.pack(
+        panels, kernel, depth=gates * units, columns=units, row=1, column=gates * units), kernel)
 
 
 # ---- twins ----
 
 @twin
-def pack_gates(panels, kernel, *, units):
+def pack_gates(panels, kernel, *, units, of, first, gates):
     n = -(-units // GATE_UNITS)
-    full = np.zeros((units, 4, n * GATE_UNITS), kernel.dtype)
-    full[:, :, :units] = kernel.reshape(units, 4, units)
-    panels.reshape(-1)[...] = full.reshape(units, 4, n, GATE_UNITS).transpose(2, 0, 1, 3).reshape(-1)
+    full = np.zeros((units, gates, n * GATE_UNITS), kernel.dtype)
+    full[:, :, :units] = kernel.reshape(units, of, units)[:, first: first + gates]
+    panels.reshape(-1)[...] = full.reshape(units, gates, n, GATE_UNITS).transpose(2, 0, 1, 3).reshape(-1)
 
 
 def _steps(time, backwards):
@@ -105,11 +123,6 @@ def lstm_grad(d_gates, d_initial_h, d_initial_c, d_bias, used, d_recurrent_mask,
         d_bias[k] = d_gates[k * block : (k + 1) * block].sum((0, 1))
 
 
-@twin
-def lstm_d_bias(d_bias, shares, *, blocks, size):
-    d_bias.reshape(-1)[...] = shares.reshape(blocks, size).sum(0)
-
-
 # ---- the op ----
 
 class LSTM(Op):
@@ -175,8 +188,7 @@ class LSTM(Op):
         gates = self.empty((batch, time, 4, units))
         product(self, gates, x, kernel, bias, rows=batch * time, columns=4 * units, depth=features, left_row=features, left_depth=1,
                 right_depth=4 * units, right_column=1)
-        recurrent_panels = self.prepared((gate_panel_floats(units),), lambda panels: kernels.pack_gates(panels, recurrent_kernel, units=units),
-                                         recurrent_kernel)
+        recurrent_panels = packed_gates(self, recurrent_kernel, units, 4)
         about = {"batch": batch, "time": time, "units": units, "block": block_rows(batch, units), "sequences": self.return_sequences,
                  "zero_masked": self.zero_output_for_mask, "backwards": self.go_backwards,
                  "activation": ACTIVATIONS[self.activation], "recurrent_activation": ACTIVATIONS[self.recurrent_activation]}
@@ -191,15 +203,14 @@ class LSTM(Op):
         x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about = self.saved
         (batch, time, features), units = x.shape, about["units"]
         blocks = -(-batch // about["block"])
-        panels = self.empty((panel_floats(4 * units, units),))
-        kernels.pack(panels, recurrent_kernel, depth=4 * units, columns=units, row=1, column=4 * units)
+        panels = packed_transposed(self, recurrent_kernel, units, 4)
         d_gates, shares = self.empty(gates.shape), self.empty((blocks, 4, units))
         d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
         used = None if recurrent_mask is None else self.empty(previous.shape)
         kernels.lstm_grad(d_gates, d_initial_h, d_initial_c, shares, used, d_recurrent_mask, *d_outs, gates, previous, cells, panels,
                           initial_c, mask, recurrent_mask, **about)
         if d_bias is not None:
-            kernels.lstm_d_bias(d_bias, shares, blocks=blocks, size=4 * units)
+            kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=4 * units)
         if d_x is not None:
             product(self, d_x, d_gates, kernel, rows=batch * time, columns=features, depth=4 * units, left_row=4 * units, left_depth=1,
                     right_depth=1, right_column=4 * units)
