@@ -55,6 +55,9 @@ GATE_PRODUCT(4)
 #undef GATE_PRODUCT
 #undef CASE
 
+/* Columns of panels of 32 go in pairs of vectors 16 apart: of the first of a pair, the first of the next. */
+INLINE int64_t gate_after(int64_t column) { return column % PANEL + VL < GATE_UNITS ? column + VL : (column / PANEL + 1) * PANEL; }
+
 /* ---- activations ----
 
    Sigmoid and tanh of gates, to 4 units in the last place for |x| < 9, and absolutely beyond: a gate that is shut lets 9e-27 through
@@ -98,7 +101,7 @@ INLINE vf gate_activate(vf x, const int64_t activation)
 /* Whether the usual case may be compiled on its own: tanh and sigmoid, whole vectors of units, no mask. */
 INLINE int64_t gate_plain(int64_t activation, int64_t recurrent_activation, int64_t units, const uint8_t *mask)
 {
-    return activation == ACT_TANH && recurrent_activation == ACT_SIGMOID && units % VL == 0 && !mask;
+    return activation == ACT_TANH && recurrent_activation == ACT_SIGMOID && units % GATE_UNITS == 0 && !mask;
 }
 
 /* The derivative of an activation from its result. */
@@ -107,7 +110,7 @@ INLINE vf slope(vf y, const int64_t activation)
     switch (activation) {
     case ACT_RELU: return vpick(y > vset(0), vset(1), vset(0));
     case ACT_SIGMOID: return y * (vset(1) - y);
-    case ACT_TANH: return vset(1) - y * y;
+    case ACT_TANH: return (vset(1) - y) * (vset(1) + y);
     default: return vset(1);
     }
 }
@@ -117,7 +120,7 @@ INLINE vf slope(vf y, const int64_t activation)
 /* Floats from row to row: a multiple of a cache line, and never of a page, whose rows would fall on the same lines of the cache. */
 INLINE int64_t gate_stride(int64_t columns) { return (columns + 15) / 16 * 16 + 16; }
 
-/* Rows of a matrix (or zeros, from null) in scratch, and back. */
+/* Rows of a matrix (or zeros, from null) in scratch, back, and times a mask. */
 INLINE void gate_load(float *to, int64_t stride, const float *from, int64_t rows, int64_t columns)
 {
     for (int64_t i = 0; i < rows; i++)
@@ -128,6 +131,46 @@ INLINE void gate_load(float *to, int64_t stride, const float *from, int64_t rows
 INLINE void gate_store(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
 {
     for (int64_t i = 0; i < rows; i++) memcpy(to + i * columns, from + i * stride, (size_t)columns * sizeof(float));
+}
+
+INLINE void gate_scale(float *to, const float *from, int64_t stride, const float *scale, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += VL)
+            vstore_n(to + i * stride + j, vload_n(from + i * stride + j, columns - j) * vload_n(scale + i * columns + j, columns - j), columns - j);
+}
+
+/* ---- masks ---- */
+
+typedef struct gate_mask {                   /* rows of a step: not masked; whose output is h, not 0; */
+    uint8_t active[BLOCK_MOST], shown[BLOCK_MOST], seen[BLOCK_MOST];     /* of which a step was not masked yet */
+    int64_t start[BLOCK_MOST];               /* the first step not masked; for the way back */
+} gate_mask;
+
+/* mask: of the first row at this time, its rows `time` apart; null: nothing is masked. */
+INLINE void gate_mask_step(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t zero_masked)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        m->active[i] = !mask || mask[i * time];
+        m->seen[i] |= m->active[i];
+        m->shown[i] = zero_masked ? m->active[i] : m->seen[i];
+    }
+}
+
+/* mask: of the first row at its first time. */
+INLINE void gate_mask_start(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t backwards)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (m->start[i] = 0; m->start[i] < time && mask; m->start[i]++)
+            if (mask[i * time + (backwards ? time - 1 - m->start[i] : m->start[i])]) break;
+}
+
+INLINE void gate_mask_back(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t zero_masked, int64_t step)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        m->active[i] = !mask || mask[i * time];
+        m->shown[i] = zero_masked ? m->active[i] : step >= m->start[i];
+    }
 }
 
 /* The lines that the next step reads, while this one computes. */

@@ -36,7 +36,7 @@ typedef struct lstm_step {               /* what a step works on, from the block
     int64_t row;                         /* floats from row to row of these four */
     float *gates, *cells, *out, *previous;   /* at this time, previous at the next; or null */
     int64_t row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
-    uint8_t active[BLOCK_MOST], shown[BLOCK_MOST];   /* the row is not masked; its output is h, not 0 */
+    gate_mask mask;
 } lstm_step;
 
 /* The cells of `rows` rows and one vector of units from the products of h in z. */
@@ -45,7 +45,7 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
 {
     const int64_t units = s->units, keep = s->cells != 0, n = plain ? VL : least(units - unit, VL);
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
-        if (!plain && !s->active[row + i]) continue;
+        if (!plain && !s->mask.active[row + i]) continue;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
         const vf input = gate_activate(z[4 * i] + vload_n(gates, n), recurrent_activation);
         const vf forget = gate_activate(z[4 * i + 1] + vload_n(gates + units, n), recurrent_activation);
@@ -61,7 +61,7 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
         const int64_t at = (row + i) * s->row + unit;
         const vf c = vload_n(s->c + at, n);
         vf h;
-        if (plain || s->active[row + i]) {
+        if (plain || s->mask.active[row + i]) {
             float *gates = s->gates + (row + i) * s->row_gates + 3 * units + unit;
             const vf output = gate_activate(z[4 * i + 3] + vload_n(gates, n), recurrent_activation);
             h = output * gate_activate(c, activation);
@@ -70,7 +70,7 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
         vstore_n(s->next + at, h, n);
         if (keep) vstore_n(s->cells + (row + i) * s->row_units + unit, c, n);
         if (s->previous) vstore_n(s->previous + (row + i) * s->row_units + unit, h, n);
-        if (s->out) vstore_n(s->out + (row + i) * s->row_out + unit, plain || s->shown[row + i] ? h : vset(0), n);
+        if (s->out) vstore_n(s->out + (row + i) * s->row_out + unit, plain || s->mask.shown[row + i] ? h : vset(0), n);
     }
 }
 
@@ -120,19 +120,14 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
         lstm_step s = { .panels = a->panels, .units = units, .c = c, .row = row, .row_gates = time * 4 * units, .row_units = time * units,
                         .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
-        uint8_t seen[BLOCK_MOST] = {0};                  /* whether a step of the row was not masked yet */
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
         gate_load(c, row, a->initial_c ? a->initial_c + first * units : 0, rows, units);
         for (int64_t step = 0; step < time; step++) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
-            for (int64_t i = 0; i < rows; i++) {
-                s.active[i] = !a->mask || a->mask[place + i * time];
-                seen[i] |= s.active[i];
-                s.shown[i] = a->zero_masked ? s.active[i] : seen[i];
-                if (a->previous && !step) memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
-                for (int64_t j = 0; scale && j < units; j += VL)
-                    vstore_n(used + i * row + j, vload_n(h + i * row + j, units - j) * vload_n(scale + i * units + j, units - j), units - j);
-            }
+            gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
+            for (int64_t i = 0; i < rows && a->previous && !step; i++)
+                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             s.gates = a->gates + place * 4 * units, s.ahead = more * ahead * 4 * units;
             s.cells = a->cells ? a->cells + place * units : 0;
@@ -145,7 +140,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
         gate_store(a->last_c + first * units, c, row, rows, units);
         if (!a->sequences)
             for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = seen[i] ? h[i * row + j] : 0;
+                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
     }
 }
 
@@ -162,7 +157,7 @@ typedef struct lstm_back {               /* a step of a block, backwards, from t
     const float *previous;               /* h before the step after; where it goes times the mask; the mask's gradient, added to; or null */
     float *used, *d_scale;
     int64_t row_gates, row_units, row_before, row_out, ahead;
-    uint8_t active[BLOCK_MOST], shown[BLOCK_MOST];
+    gate_mask mask;
 } lstm_back;
 
 /* From the products z of the gradients of the step after with recurrent_kernel: the gradients of the sums of the gates. */
@@ -186,9 +181,9 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
             vstore_n(s->d_h + at, d_h, n);
             continue;
         }
-        if (s->d_out && (plain || s->shown[i])) d_h = d_h + vload_n(s->d_out + i * s->row_out + unit, n);
+        if (s->d_out && (plain || s->mask.shown[i])) d_h = d_h + vload_n(s->d_out + i * s->row_out + unit, n);
         vf d[4] = { vset(0), vset(0), vset(0), vset(0) };
-        if (plain || s->active[i]) {
+        if (plain || s->mask.active[i]) {
             const float *gates = s->gates + i * s->row_gates + unit;
             const vf input = vload_n(gates, n), forget = vload_n(gates + units, n);
             const vf cell = vload_n(gates + 2 * units, n), output = vload_n(gates + 3 * units, n);
@@ -216,21 +211,21 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
 static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int64_t last)
 {
     const int64_t units = s->units, tiles = gate_tiles(rows, 2);
-    for (int64_t q = first; q < last; q++)
-        for (int64_t j = 0; j < GATE_UNITS; j += VL)
-            for (int64_t k = 0; k < tiles; k++) {
-                const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
-                vf z[GATE_SUMS];
-                for (int64_t unit = q * PANEL + j; unit < least((q + 1) * PANEL, units) && s->ahead; unit += GATE_UNITS) {
-                    gate_prefetch(s->gates + 4 * s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
-                    gate_prefetch(s->before + s->ahead + row * s->row_before + unit, s->row_before, some, 0, 1);
-                    if (s->d_out) gate_prefetch(s->d_out - units + row * s->row_out + unit, s->row_out, some, 0, 1);
-                }
-                if (s->late) gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + q * 4 * units * PANEL + j, 4 * units, some);
-                for (int64_t v = 0, unit = q * PANEL + j; v < 2 && unit < units; v++, unit += GATE_UNITS)
-                    if (s->plain) lstm_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
-                    else lstm_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
+    for (int64_t start = first * PANEL; start < least(last * PANEL, units); start = gate_after(start))
+        for (int64_t k = 0; k < tiles; k++) {
+            const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
+            vf z[GATE_SUMS];
+            for (int64_t unit = start; unit < least(start + PANEL, units) && s->ahead; unit += GATE_UNITS) {
+                gate_prefetch(s->gates + 4 * s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
+                gate_prefetch(s->before + s->ahead + row * s->row_before + unit, s->row_before, some, 0, 1);
+                if (s->d_out) gate_prefetch(s->d_out - units + row * s->row_out + unit, s->row_out, some, 0, 1);
             }
+            if (s->late)
+                gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * 4 * units * PANEL + start % PANEL, 4 * units, some);
+            for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS)
+                if (s->plain) lstm_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
+                else lstm_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
+        }
 }
 
 /* Gradients of the sums of the gates at all times.  One item: a block of rows. */
@@ -272,26 +267,20 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
                         .row_out = time * units, .d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0,
                         .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
-        int64_t start[BLOCK_MOST];                       /* of each row, the first step not masked */
-        for (int64_t i = 0; i < rows; i++)
-            for (start[i] = 0; start[i] < time && a->mask; start[i]++)
-                if (a->mask[(first + i) * time + (a->backwards ? time - 1 - start[i] : start[i])]) break;
+        gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
         memset(s.d_bias, 0, (size_t)(4 * units) * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
         gate_load(d_h, row, a->d_last_h + first * units, rows, units);
         gate_load(d_c, row, a->d_last_c + first * units, rows, units);
         if (!a->sequences)
             for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units && start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+                for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
             s.final = step < 0, s.late = step + 1 < time ? late : 0, s.d_z = d_z;
             if (scale && s.late) s.previous = a->previous + place * units - ahead, s.used = a->used + place * units - ahead;
             if (!s.final) {
-                for (int64_t i = 0; i < rows; i++) {
-                    s.active[i] = !a->mask || a->mask[place + i * time];
-                    s.shown[i] = a->zero_masked ? s.active[i] : step >= start[i];
-                }
+                gate_mask_back(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked, step);
                 s.d_out = a->sequences ? a->d_out + (first * time + step) * units : 0;
                 s.gates = a->gates + place * 4 * units, s.d_gates = a->d_gates + place * 4 * units;
                 s.cells = a->cells + place * units;
