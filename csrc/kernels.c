@@ -12,6 +12,8 @@
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/gru.c"
+#include "kernels/simple_rnn.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
@@ -141,9 +143,11 @@ const fd_kernel *const FD_TABLE[] = {
 
     /* recurrent */
     ENTRY(pack_gates),
+    ENTRY(pack_gates_bf16),
     ENTRY(lstm),
     ENTRY(lstm_grad),
-    ENTRY(lstm_d_bias),
+    ENTRY(gru), ENTRY(gru_grad),
+    ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
     /* normalization */
     ENTRY(softmax),

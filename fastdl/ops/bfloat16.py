@@ -19,6 +19,11 @@ def rounded(x):
     return near.view("float32").astype(x.dtype)
 
 
+def rounded_if(wanted, x):
+    """rounded(x) if wanted, else x."""
+    return rounded(x) if wanted else x
+
+
 def pairs(x):
     """(…, depth, columns) as pairs along the depth: (…, ceil(depth / 2), columns) of uint32, the first in the lower half."""
     bits = np.ascontiguousarray(rounded(x), "float32").view("uint32") >> 16
@@ -59,11 +64,18 @@ def matrix_product_bf16(out, left, panels, bias, *, outer, inner, rows, columns,
     out.reshape(y.shape)[...] = linear.activate(y if bias is None else y + bias, activation)
 
 
+def pack(op, b, *, depth, columns, b_depth, b_column, outer=1, inner=1, b_outer=0, b_inner=0):
+    """Right operands (outer, inner, depth, columns), by strides, in panels of pairs."""
+    size = outer * inner * panel_pairs(depth, columns)
+    return op.prepared((size,), lambda panels: kernels.pack_bf16(
+        panels, b, outer=outer, inner=inner, depth=depth, columns=columns, b_outer=b_outer, b_inner=b_inner, b_depth=b_depth,
+        b_column=b_column), b, dtype="uint32")
+
+
 def multiply(op, out, left, right, bias, *, outer, inner, columns, depth, right_outer, right_inner, right_depth, right_column, **sizes):
     """kernels.matrix_product, of operands rounded to bfloat16."""
     many = (outer if right_outer else 1), (inner if right_inner else 1)
-    panels = op.empty((many[0] * many[1] * panel_pairs(depth, columns),), "uint32")
-    kernels.pack_bf16(panels, right, outer=many[0], inner=many[1], depth=depth, columns=columns, b_outer=right_outer, b_inner=right_inner,
-                      b_depth=right_depth, b_column=right_column)
+    panels = pack(op, right, depth=depth, columns=columns, b_depth=right_depth, b_column=right_column, outer=many[0], inner=many[1],
+                  b_outer=right_outer, b_inner=right_inner)
     kernels.matrix_product_bf16(out, left, panels, bias, outer=outer, inner=inner, columns=columns, depth=depth,
                                 right_outer=many[1] if right_outer else 0, right_inner=1 if right_inner else 0, **sizes)

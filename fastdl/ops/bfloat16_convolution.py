@@ -5,7 +5,7 @@ import numpy as np
 from .. import _core
 from ..op import kernels, twin
 from . import convolution, linear
-from .bfloat16 import pairs, panel_pairs, rounded, unpaired
+from .bfloat16 import pack, pairs, panel_pairs, rounded, unpaired
 
 __all__ = []
 
@@ -132,9 +132,9 @@ def suits_winograd(kernel, sizes, groups):
 def _winograd(op, out, images, kernel, bias, flipped, sizes, activation=0):
     """The convolution of the images with the kernel, or with its transpose in all axes."""
     rows, columns = kernel.shape[2:] if not flipped else kernel.shape[:1:-1]
-    panels = op.empty((16 * panel_pairs(rows, columns),), "uint32")
-    kernels.winograd_pack_bf16(panels, kernel, rows=rows, columns=columns, flipped=flipped, tap=rows * columns, row=1 if flipped else columns,
-                               column=rows if flipped else 1)
+    panels = op.prepared((16 * panel_pairs(rows, columns),), lambda panels: kernels.winograd_pack_bf16(
+        panels, kernel, rows=rows, columns=columns, flipped=flipped, tap=rows * columns, row=1 if flipped else columns,
+        column=rows if flipped else 1), kernel, dtype="uint32")
     tiles = sizes["batch"] * -(-sizes["out_height"] // 2) * -(-sizes["out_width"] // 2)
     block = max(14, min(84, (1 << 14) // rows // 14 * 14))
     parts = min(-(-columns // linear.PANEL), -(-32 // max(-(-tiles // block), 1)))
@@ -148,9 +148,7 @@ def conv2d(op, out, images, kernel, bias):
         names = "batch", "height", "width", "out_height", "out_width", "top", "left"
         return _winograd(op, out, images, kernel, bias, 0, {name: op.sizes[name] for name in names}, op.act)
     columns = filters // op.groups
-    panels = op.empty((op.groups * panel_pairs(depth, columns),), "uint32")
-    kernels.pack_bf16(panels, kernel, outer=1, inner=op.groups, depth=depth, columns=columns, b_outer=0, b_inner=columns, b_depth=filters,
-                      b_column=1)
+    panels = pack(op, kernel, depth=depth, columns=columns, b_depth=filters, b_column=1, inner=op.groups, b_inner=columns)
     kernels.conv2d_bf16(out, images, panels, bias, **op.sizes, filters=filters, groups=op.groups, activation=op.act)
 
 
