@@ -65,9 +65,10 @@ INLINE void pool_part(const pool_tile *t, const float *patch, int64_t first, con
         const int64_t n = t->columns - j * VL;
         const vf bias = t->bias ? vload_n(t->bias + j * VL, n) : vset(-0.0f);
         UNROLL for (int w = 0; w < windows; w++) {
-            vf largest = sum[4 * w][j] + bias;
+            vf largest = sum[4 * w][j];
             vi place = viset(0);
-            UNROLL for (int q = 1; q < 4; q++) vmax_place(&largest, &place, sum[4 * w + q][j] + bias, viset(q));
+            UNROLL for (int q = 1; q < 4; q++) vmax_place(&largest, &place, sum[4 * w + q][j], viset(q));
+            largest = largest + bias;                            /* addition rounds, but keeps the order */
             const int64_t to = (first + w) * t->filters + j * VL;
             vstore_n(t->y + to, vpick_less(largest, least_allowed, least_allowed, largest), n);
             if (t->winner) vbytes_store(t->winner + to, place, n);
@@ -185,36 +186,35 @@ typedef struct tap_sums {
     int64_t filters, columns, line, relu;      /* line: windows of a row of y */
 } tap_sums;
 
+/* vectors 2: whole ones; 1: maybe part of one. */
 INLINE void tap_part(const tap_sums *t, int64_t tap, const int taps, const int vectors)
 {
+    const int64_t n = vectors == 2 ? 2 * VL : t->columns, filters = t->filters, *offset = t->offset + tap;
+    float *d_bias = tap ? 0 : t->d_bias, *d_kernel = t->d_kernel + tap * filters;
     vf sum[TAPS][2], total[2];
-    float *d_bias = tap ? 0 : t->d_bias;
     UNROLL for (int j = 0; j < vectors; j++) {
-        total[j] = d_bias ? vload_n(d_bias + j * VL, t->columns - j * VL) : vset(0);
-        UNROLL for (int k = 0; k < taps; k++)
-            sum[k][j] = vload_n(t->d_kernel + (tap + k) * t->filters + j * VL, t->columns - j * VL);
+        total[j] = d_bias ? vload_n(d_bias + j * VL, n - j * VL) : vset(0);
+        UNROLL for (int k = 0; k < taps; k++) sum[k][j] = vload_n(d_kernel + k * filters + j * VL, n - j * VL);
     }
     for (int64_t row = 0; row < t->rows; row++) {
-        const int64_t from = row * t->line * t->filters;
-        const float *d_y = t->d_y + from, *y = t->y + from, *q = t->quads + row * t->down;
-        const uint8_t *winner = t->winner + from;
-        for (int64_t i = 0; i < t->n; i++, d_y += t->filters, y += t->filters, winner += t->filters, q += t->step) {
+        const int64_t from = row * t->line * filters, stop = from + t->n * filters;
+        const float *q = t->quads + row * t->down;
+        for (int64_t at = from; at < stop; at += filters, q += t->step) {
             vf d[2];
             vi place[2];
             UNROLL for (int j = 0; j < vectors; j++) {
-                d[j] = vload_n(d_y + j * VL, t->columns - j * VL);
-                if (t->relu) d[j] = vpick_less(vset(0), vload_n(y + j * VL, t->columns - j * VL), d[j], vset(0));
-                place[j] = vbytes_load(winner + j * VL, t->columns - j * VL);
+                d[j] = vload_n(t->d_y + at + j * VL, n - j * VL);
+                if (t->relu) d[j] = vpick_less(vset(0), vload_n(t->y + at + j * VL, n - j * VL), d[j], vset(0));
+                place[j] = vbytes_load(t->winner + at + j * VL, n - j * VL);
                 total[j] = total[j] + d[j];
             }
             UNROLL for (int k = 0; k < taps; k++)
-                UNROLL for (int j = 0; j < vectors; j++) sum[k][j] = vfma(vlookup4(q + t->offset[tap + k], place[j]), d[j], sum[k][j]);
+                UNROLL for (int j = 0; j < vectors; j++) sum[k][j] = vfma(vlookup4(q + offset[k], place[j]), d[j], sum[k][j]);
         }
     }
     UNROLL for (int j = 0; j < vectors; j++) {
-        if (d_bias) vstore_n(d_bias + j * VL, total[j], t->columns - j * VL);
-        UNROLL for (int k = 0; k < taps; k++)
-            vstore_n(t->d_kernel + (tap + k) * t->filters + j * VL, sum[k][j], t->columns - j * VL);
+        if (d_bias) vstore_n(d_bias + j * VL, total[j], n - j * VL);
+        UNROLL for (int k = 0; k < taps; k++) vstore_n(d_kernel + k * filters + j * VL, sum[k][j], n - j * VL);
     }
 }
 
@@ -226,7 +226,7 @@ static void sum_taps(const tap_sums *t, int64_t depth)
 #define PART(n) \
         case n: tap_part(t, tap, n, 2); break; \
         case n + 16: tap_part(t, tap, n, 1); break;
-        switch (taps + (t->columns > VL ? 0 : 16)) {
+        switch (taps + (t->columns == 2 * VL ? 0 : 16)) {
         ALL_TAPS(PART)
         default: break;
         }
@@ -282,11 +282,12 @@ KERNEL(pooled_conv2d_d_kernel, pieces(a->batch * a->pool_height, a->piece),
                     make_quads(quads + 4 * r * pitch, scratch + r * pitch, pitch - step, step, a->stride_height * pitch);
                 int64_t offset[POOLED_DEPTH];
                 for (int64_t k = 0; k < depth; k++) offset[k] = 4 * (k / run * pitch + k % run);
-                for (int64_t q = 0; q < a->filters; q += 2 * VL) {
+                for (int64_t q = 0, m; q < a->filters; q += m) {
+                    m = a->filters - q >= 2 * VL ? 2 * VL : least(a->filters - q, VL);
                     const int64_t at = (row * a->pool_width + x) * a->filters + q;
                     const tap_sums t = {
                         d_kernel + q, d_bias ? d_bias + q : 0, a->d_y + at, a->y + at, a->winner + at, quads, offset,
-                        rows, n, 8 * step, 8 * a->stride_height * pitch, a->filters, least(a->filters - q, 2 * VL), a->pool_width, a->relu,
+                        rows, n, 8 * step, 8 * a->stride_height * pitch, a->filters, m, a->pool_width, a->relu,
                     };
                     sum_taps(&t, depth);
                 }
