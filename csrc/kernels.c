@@ -69,7 +69,7 @@ const fd_kernel *const FD_TABLE[] = {
 
     /* activation */
     ENTRY(relu), ENTRY(relu_grad),
-    ENTRY(relu6), ENTRY(relu6_grad),
+    ENTRY(relu6), ENTRY(relu6_grad), ENTRY(activated_sum),
     ENTRY(leaky_relu), ENTRY(leaky_relu_grad),
     ENTRY(elu), ENTRY(elu_grad),
     ENTRY(selu), ENTRY(selu_grad),

@@ -14,7 +14,7 @@ ops_by_name = {}                     # every Op that fastdl defines; saved model
 flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
 _order = itertools.count()
 
-ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}      # as in csrc/kernel.h
+ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "relu6": 4}      # as in csrc/kernel.h
 
 
 def twin(function=None, *, flops=None):

@@ -309,17 +309,6 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
 
 /* ---- the gradients of the kernel and the bias ---- */
 
-/* The gradient before the activation from that behind it. */
-INLINE vf activate_grad(vf d, vf y, int64_t activation)
-{
-    switch (activation) {
-    case ACT_RELU: return vpick(y > vset(0), d, vset(0));
-    case ACT_SIGMOID: return d * y * (vset(1) - y);
-    case ACT_TANH: return d * (vset(1) - y * y);
-    default: return d;
-    }
-}
-
 /* Gradient before the activation of n pixels and `columns` (at most PANEL) columns as a panel, filled up with zeros, and in d_z; its
    column sums are added to d_bias. d_z and d_bias may be null. */
 static void gradient_panel(float *panel, float *d_z, float *d_bias, const float *d_out, const float *out, int64_t n, int64_t columns,
