@@ -99,6 +99,7 @@ INLINE vf gate_activate(vf x, const int64_t activation)
     case ACT_RELU: return vrelu(x);
     case ACT_SIGMOID: return gate_sigmoid(x);
     case ACT_TANH: return gate_tanh(x);
+    case ACT_RELU6: return vlesser(vset(6), vrelu(x));
     default: return x;
     }
 }
