@@ -47,8 +47,8 @@ def noisy():
 def rounded():
     """Products of operands rounded to bfloat16, of every kind."""
     fastdl.config.set_dtype_policy("mixed_bfloat16")
-    model = fastdl.Sequential([layers.Conv2D(9, 3, strides=2, padding="same", activation="relu", input_shape=(9, 10, 5)), layers.Conv2D(35, 2),
-                               layers.Reshape((4, -1)), layers.LSTM(19, return_sequences=True), layers.Flatten(), layers.Dense(33), layers.Dense(4)])
+    model = fastdl.Sequential([layers.Conv2D(33, 3, strides=2, padding="same", activation="relu", input_shape=(9, 10, 5)),
+                               layers.Conv2D(35, 3, padding="same"), layers.Conv2D(9, 2), layers.Reshape((4, -1)), layers.LSTM(19, return_sequences=True), layers.Flatten(), layers.Dense(33), layers.Dense(4)])
     fastdl.config.set_dtype_policy("float32")
     model.compile(optimizer="sgd", loss=fastdl.losses.SparseCategoricalCrossentropy(from_logits=True))
     draw = np.random.default_rng(6)
