@@ -173,8 +173,6 @@ SIMD vf vround(vf x) { for (int i = 0; i < VL; i++) x[i] = rintf(x[i]); return x
 SIMD vf vfloor(vf x) { for (int i = 0; i < VL; i++) x[i] = floorf(x[i]); return x; }
 #endif
 
-SIMD vu vuset(uint32_t x) { return (vu)viset((int32_t)x); }
-
 /* The lesser and the greater, in one instruction: b where they are equal or either is NaN. */
 #if defined(__AVX512F__)
 SIMD vf vlesser(vf a, vf b) { return _mm512_min_ps(a, b); }

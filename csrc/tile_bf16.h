@@ -114,7 +114,7 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
         UNROLL for (int i = 0; i < rows; i++) {
-            const vu x = vuset(a[i * a_row]);
+            const vu x = (vu)viset((int32_t)a[i * a_row]);
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vdot2(x, v[j], sum[i][j]);
         }
     }

@@ -15,7 +15,7 @@ INLINE void rounded_run(uint16_t *to, const float *from, int64_t n) { pair_run((
 
 INLINE void rounded_zeros(uint16_t *to, int64_t n)
 {
-    for (; n > 0; n -= 2 * VL, to += 2 * VL) vustore((uint32_t *)(void *)to, vuset(0));
+    for (; n > 0; n -= 2 * VL, to += 2 * VL) vustore((uint32_t *)(void *)to, (vu)viset(0));
 }
 
 /* Numbers first .. first + depth (first even) of the patches of n pixels, rounded, pixel by pixel: to[i * to_row + p / 2]. */

@@ -7,6 +7,8 @@
 
 typedef struct { uint32_t bits[64]; } philox;
 
+INLINE vu vuset(uint32_t x) { return (vu)viset((int32_t)x); }
+
 INLINE philox philox_group(const int64_t *key, int64_t group, uint32_t attempt)
 {
     philox p;
