@@ -13,6 +13,7 @@
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
 #include "kernels/normalization.c"
+#include "kernels/attention.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
 #include "kernels/metric.c"
@@ -155,6 +156,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(moving_average),
     ENTRY(layer_normalize),
     ENTRY(layer_normalize_grad),
+
+    /* attention */
+    ENTRY(attention),
+    ENTRY(attention_grad),
 
     /* loss */
     ENTRY(check_labels),

@@ -1,6 +1,7 @@
 """Operations on tensors: functions that take tensors, arrays or numbers and return tensors."""
 
 from .activation import *  # noqa: F401,F403
+from .attention import *  # noqa: F401,F403
 from .convolution import *  # noqa: F401,F403
 from .creation import *  # noqa: F401,F403
 from .depthwise import *  # noqa: F401,F403
