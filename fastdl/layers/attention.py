@@ -13,7 +13,7 @@ from .core import positive_integer
 from .einsum import EinsumDense
 from .layer import Layer
 
-__all__ = ["AdditiveAttention", "Attention", "GroupedQueryAttention", "MultiHeadAttention"]
+__all__ = ["AdditiveAttention", "Attention", "GroupQueryAttention", "GroupedQueryAttention", "MultiHeadAttention"]
 
 
 class _ProjectedAttention(Layer):
@@ -116,7 +116,7 @@ class _ProjectedAttention(Layer):
         return mask
 
     def _weigh(self, query, key, value, mask, causal, training):
-        """The same as ops.dot_product_attention, by way of the scores."""
+        """The same as ops.dot_product_attention, by way of the scores; a query that sees nothing gets 0."""
         group = query.shape[2] // key.shape[2]
         if group > 1:
             key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
@@ -125,6 +125,7 @@ class _ProjectedAttention(Layer):
         if causal:
             mask = _all([_causal(*scores.shape[2:]), *([] if mask is None else [mask])])
         scores = ops.softmax(scores if mask is None else ops.where(mask, scores, UNSEEN), axis=-1)
+        scores = scores if mask is None else ops.where(mask, scores, 0.0)
         weights = random.dropout(scores, self.dropout, seed=self.seed_generator) if training and self.dropout else scores
         return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), scores
 
@@ -187,7 +188,8 @@ class MultiHeadAttention(_ProjectedAttention):
     returns  (batch, …, *output_shape), by default as query
 
     attention_mask broadcasts to (batch, query_time, key_time), or has heads before these two; False where a query may not see a
-    key. The masks of query, value and key (batch, time) join it. A query that sees nothing gets the mean of all values.
+    key. The masks of query, value and key (batch, time) join it. A query that sees nothing gets the mean of all values; with
+    return_attention_scores its weights are 0. (Keras does the same.)
     attention_axes: the axes over which attention goes; by default all between batch and features. sliding_window: a query
     sees keys less than so many steps away. use_gate: the result is gated by a sigmoid of the query. Without
     return_attention_scores the scores are never in memory as a whole, with flash_attention or not.
@@ -271,6 +273,9 @@ class GroupedQueryAttention(_ProjectedAttention):
                 "num_key_value_heads": self.num_key_value_heads}
 
 
+GroupQueryAttention = GroupedQueryAttention          # as Keras exports it
+
+
 class Attention(Layer):
     """softmax(scores of query and key) @ value, without projections. (Luong et al., 2015.)
 
@@ -316,19 +321,24 @@ class Attention(Layer):
         self._check(inputs, mask)
         query, value, key = (*inputs, inputs[1])[:3]
         query_mask, value_mask = (None, None) if mask is None else mask[:2]
-        seen = None if value_mask is None else ops.expand_dims(_boolean(value_mask), -2)
+        bias = None                            # lowers the scores of what is not seen; gradients flow as if it were not there
+        if value_mask is not None:
+            seen = ops.expand_dims(_boolean(value_mask), -2)
+            seen = ops.logical_and(seen, _causal(query.shape[-2], key.shape[-2])) if use_causal_mask else seen
+            bias = ops.where(seen, 0.0, -1e9)
         if type(self)._scores is Attention._scores and self.score_mode == "dot" and not return_attention_scores and query.ndim == 3 and max(
                 query.shape[-1], value.shape[-1]) <= MOST_SIZE:
             draw = self.seed_generator.next() if training and self.dropout else None
             one = lambda x: ops.expand_dims(x, 2)
             out = ops.dot_product_attention(
-                one(query if self.scale is None else query * self.scale), one(key), one(value), mask=None if seen is None else ops.expand_dims(seen, 1),
-                scale=1.0, is_causal=use_causal_mask, dropout=self.dropout if draw is not None else 0.0, draw=draw)
+                one(query if self.scale is None else query * self.scale), one(key), one(value), bias=None if bias is None else ops.expand_dims(bias, 1),
+                scale=1.0, is_causal=use_causal_mask and bias is None, dropout=self.dropout if draw is not None else 0.0, draw=draw)
             out, weights = ops.squeeze(out, 2), None
         else:
             scores = self._scores(query, key)
-            seen = _all([*([] if seen is None else [seen]), *([_causal(*scores.shape[-2:])] if use_causal_mask else [])])
-            weights = ops.softmax(scores if seen is None else ops.where(seen, scores, UNSEEN), axis=-1)
+            if use_causal_mask and bias is None:
+                scores = ops.where(_causal(*scores.shape[-2:]), scores, UNSEEN)
+            weights = ops.softmax(scores if bias is None else scores + bias, axis=-1)
             weights = random.dropout(weights, self.dropout, seed=self.seed_generator) if training and self.dropout else weights
             out = ops.matmul(weights, value)
         if query_mask is not None:
