@@ -114,6 +114,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(check_tokens),
     ENTRY(check_classes),
     ENTRY(take),
+    ENTRY(order_indices),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
