@@ -49,6 +49,7 @@ class _ProjectedAttention(Layer):
             bias_axes=outer if self.use_bias else None, name=name, dtype=self.dtype, kernel_initializer=own(self.kernel_initializer),
             bias_initializer=own(self.bias_initializer), kernel_regularizer=self.kernel_regularizer, bias_regularizer=self.bias_regularizer,
             activity_regularizer=self.activity_regularizer, kernel_constraint=self.kernel_constraint, bias_constraint=self.bias_constraint)
+        dense.supports_masking = True            # masks are dealt with here
         dense.build(shape)
         return dense
 
