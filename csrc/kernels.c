@@ -142,6 +142,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack_gates),
     ENTRY(lstm),
     ENTRY(lstm_grad),
+    ENTRY(lstm_units), ENTRY(lstm_units_grad),
     ENTRY(gru), ENTRY(gru_grad),
     ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
