@@ -180,7 +180,7 @@ class GRU(Recurrence):
     wrong = [case(x=(3, 4), kernel=(2, 9), recurrent_kernel=(3, 9)), case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12)),
              case(x=(3, 4, 2), kernel=(2, 9), recurrent_kernel=(3, 9), bias=(9,)),
              case(x=(3, 4, 2), kernel=(2, 9), recurrent_kernel=(3, 9), bias=(2, 9), reset_after=False),
-             case(x=(3, 4, 2), kernel=(2, 9), recurrent_kernel=(3, 9), recurrent_activation="relu6")]
+             case(x=(3, 4, 2), kernel=(2, 9), recurrent_kernel=(3, 9), recurrent_activation="elu")]
 
     def definition(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         act, recurrent_act, units = ACTIVATION[self.activation], ACTIVATION[self.recurrent_activation], len(recurrent_kernel)

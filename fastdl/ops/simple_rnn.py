@@ -126,7 +126,7 @@ class SimpleRNN(Recurrence):
              case(x=(32, 50, 256), kernel=(256, 256), recurrent_kernel=(256, 256), bias=(256,), return_sequences=True)]
     wrong = [case(x=(3, 4), kernel=(2, 3), recurrent_kernel=(3, 3)), case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 4)),
              case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), bias=(2,)),
-             case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), activation="relu6")]
+             case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), activation="elu")]
 
     def definition(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         def step(x, n, h):
