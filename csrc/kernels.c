@@ -13,6 +13,8 @@
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/gru.c"
+#include "kernels/simple_rnn.c"
 #include "kernels/softmax.c"
 #include "kernels/normalization.c"
 #include "kernels/attention.c"
@@ -148,7 +150,9 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack_gates),
     ENTRY(lstm),
     ENTRY(lstm_grad),
-    ENTRY(lstm_d_bias),
+    ENTRY(lstm_units), ENTRY(lstm_units_grad),
+    ENTRY(gru), ENTRY(gru_grad),
+    ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
     /* softmax */
     ENTRY(softmax),

@@ -12,4 +12,7 @@ from .normalization import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
 from .regularization import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403
+from .cells import *  # noqa: F401,F403
+from .bidirectional import *  # noqa: F401,F403
+from .time_distributed import *  # noqa: F401,F403
 from .serialization import deserialize, serialize  # noqa: F401

@@ -20,6 +20,8 @@ from .pooled_convolution import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
 from .random import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403
+from .gru import *  # noqa: F401,F403
+from .simple_rnn import *  # noqa: F401,F403
 from .reduction import *  # noqa: F401,F403
 from .shape import *  # noqa: F401,F403
 from .softmax import *  # noqa: F401,F403
