@@ -73,8 +73,8 @@ enum { ANY };                    /* taps, stride: as the sum says */
 
 /* Outputs i .. i + count - 1 of the channels from c; taps and stride may be known to the compiler, and then each input is read once
    a line. `whole`: no column lies outside, and vectors are full up to `stop`. */
-INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64_t stop, const int count, const int taps, const int stride,
-                              const int whole)
+INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64_t stop, const int count, const int taps,
+                              const int stride, const int whole)
 {
     const int64_t x = s.first + i * s.stride;
     const vf low = vset(s.activation == ACT_RELU ? 0 : -INFINITY);
@@ -103,7 +103,8 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
                     from += s.channels;
                     KEEP_POINTER(from);
                     UNROLL_ALL for (int t = 0; t < taps; t++)
-                        if (p >= t && (p - t) % stride == 0 && (p - t) / stride < count) sum[(p - t) / stride] = vfma(v, w[t], sum[(p - t) / stride]);
+                        if (p >= t && (p - t) % stride == 0 && (p - t) / stride < count)
+                            sum[(p - t) / stride] = vfma(v, w[t], sum[(p - t) / stride]);
                 }
             }
         }
@@ -129,7 +130,8 @@ INLINE void depthwise_channels(const depthwise_sum *s, int64_t i, const int coun
 /* The outputs i < count; where they are no multiple of a block, two blocks overlap. */
 INLINE void depthwise_blocks(const depthwise_sum *s, int64_t count, const int taps, const int stride)
 {
-    if (count >= AT_ONCE) for (int64_t i = 0; i < count; i += AT_ONCE) depthwise_channels(s, least(i, count - AT_ONCE), AT_ONCE, taps, stride);
+    if (count >= AT_ONCE)
+        for (int64_t i = 0; i < count; i += AT_ONCE) depthwise_channels(s, least(i, count - AT_ONCE), AT_ONCE, taps, stride);
     else if (count >= SOME) for (int64_t i = 0; i < count; i += SOME) depthwise_channels(s, least(i, count - SOME), SOME, taps, stride);
     else for (int64_t i = 0; i < count; i++) depthwise_channels(s, i, 1, taps, stride);
 }
@@ -146,6 +148,11 @@ static void depthwise_row(const depthwise_sum *s, int64_t count)
     }
     if (s->activation > ACT_RELU) tile_activate(s->out, s->out_step, count, s->channels, s->activation);
 }
+
+/* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
+   time where the arrays lie in memory, a loss where they lie in a cache. */
+INLINE void read_in_order(const float *p, int64_t n) { for (int64_t i = 0; i < n; i += 16) (void)*(const volatile float *)(p + i); }
+#define BEYOND_CACHES(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels > 4 << 20)
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */
 KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->channels * a->kernel_height * a->kernel_width,
@@ -178,6 +185,7 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
             lines[n++] = (depthwise_line){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels,
                                            a->kernel + ky * a->kernel_width * a->channels };
         }
+        for (int64_t k = BEYOND_CACHES(a) ? most(n - a->stride_height, 0) : n; k < n; k++) read_in_order(lines[k].from, a->width * a->channels);
         const depthwise_sum s = {
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
@@ -224,10 +232,12 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                     a->d_out + (i / a->height * a->out_height + y / a->stride_height) * a->out_width * a->channels,
                     a->kernel + (ky * a->kernel_width + last) * a->channels };
             }
+            if (n && !class && BEYOND_CACHES(a)) read_in_order(lines[0].from, a->out_width * a->channels);
             const depthwise_sum s = {
-                .out = a->d_images + (i * a->width + class) * a->channels, .out_step = a->stride_width * a->channels, .lines = lines, .n_lines = n,
-                .taps = last / apart + 1, .step = -apart * a->channels, .first = (class + a->left - last * a->dilation_width) / a->stride_width,
-                .stride = 1, .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels };
+                .out = a->d_images + (i * a->width + class) * a->channels, .out_step = a->stride_width * a->channels, .lines = lines,
+                .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
+                .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
+                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
 }
@@ -313,42 +323,42 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
         for (int64_t row = i * a->piece; row < least((i + 1) * a->piece, a->batch * a->out_height); row++) {
             const float *d = a->d_out + row * line;
             if (a->out) {
-                activation_grad_run(&(activation_grad_args){ a->d_z + row * line, d, a->out + row * line, line, a->activation }, 0, line, worker);
+                const activation_grad_args of_row = { a->d_z + row * line, d, a->out + row * line, line, a->activation };
+                activation_grad_run(&of_row, 0, line, worker);
                 d = a->d_z + row * line;
             }
             if (bias)
-                for (int64_t c = 0; c < channels; c += VL) {
-                    vf sum = vload_n(bias + c, channels - c);
-                    for (int64_t o = 0; o < a->out_width; o++) sum = sum + vload_n(d + o * channels + c, channels - c);
-                    vstore_n(bias + c, sum, channels - c);
-                }
+                for (int64_t o = 0; o < a->out_width; o++)
+                    for (int64_t c = 0; c < channels; c++) bias[c] += d[o * channels + c];
             const int64_t top = row % a->out_height * a->stride_height - a->top;
             int64_t low = 0, high = a->kernel_height;                /* the kernel's rows that see the image */
             while (low < high && top + low * a->dilation_height < 0) low++;
             while (low < high && top + (high - 1) * a->dilation_height >= a->height) high--;
+            const float *image = a->images + (row / a->out_height * a->height + top) * a->width * channels;
+            for (int64_t k = BEYOND_CACHES(a) ? most(high - a->stride_height, low) : high; k < high; k++)
+                read_in_order(image + k * a->dilation_height * a->width * channels, a->width * channels);
+            if (!a->out && !bias && BEYOND_CACHES(a)) read_in_order(d, line);
             for (int64_t o = 0; o < a->out_width; o += BLOCK_OUTPUTS)
                 for (int64_t ky = low, rows; ky < high; ky += rows) {
                     rows = a->kernel_width == 3 ? least(high - ky, MOST_ROWS) : 1;
                     const float *images[MOST_ROWS];
-                    for (int64_t r = 0; r < rows; r++)
-                        images[r] = a->images + (row / a->out_height * a->height + top + (ky + r) * a->dilation_height) * a->width * channels;
+                    for (int64_t r = 0; r < rows; r++) images[r] = image + (ky + r) * a->dilation_height * a->width * channels;
                     for (int64_t kx = 0; kx < a->kernel_width; kx += MOST_TAPS) {
-                        const int64_t taps = least(a->kernel_width - kx, MOST_TAPS);
-                        const int64_t known = a->dilation_width == 1 && a->stride_width <= 2 && (taps == 3 || taps == 5) ? a->stride_width : ANY;
+                        const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + BLOCK_OUTPUTS, a->out_width);
+                        const int plain = a->dilation_width == 1 && a->stride_width <= 2 && (taps == 3 || taps == 5);
                         for (int64_t c = 0; c < channels; c += VL) {
                             const float *const from[MOST_ROWS] = { images[0] + c, rows > 1 ? images[1] + c : 0, rows > 2 ? images[2] + c : 0 };
 #define CASE(rows, taps, stride)                                                                                       \
                             case rows * 100 + taps * 10 + stride:                                                      \
-                                depthwise_products(rows, taps, stride, own + ky * d_row + kx * channels + c, d_row, d + c, from, o,     \
-                                                   least(o + BLOCK_OUTPUTS, a->out_width), kx * a->dilation_width - a->left,            \
-                                                   a->stride_width, a->dilation_width, a->width, channels, channels - c);       \
+                                depthwise_products(rows, taps, stride, own + ky * d_row + kx * channels + c, d_row, d + c, from, o, stop, \
+                                                   kx * a->dilation_width - a->left, a->stride_width, a->dilation_width, a->width,        \
+                                                   channels, channels - c);                                            \
                                 break;
-                            switch (rows * 100 + taps * 10 + known) {
-                            CASE(1, 1, ANY) CASE(1, 2, ANY) CASE(1, 4, ANY)
 #define STRIDES(rows, taps) CASE(rows, taps, ANY) CASE(rows, taps, 1) CASE(rows, taps, 2)
-                            STRIDES(1, 3) STRIDES(2, 3) STRIDES(3, 3) STRIDES(1, 5)
-#undef STRIDES
+                            switch (rows * 100 + taps * 10 + (plain ? a->stride_width : ANY)) {
+                            CASE(1, 1, ANY) CASE(1, 2, ANY) CASE(1, 4, ANY) STRIDES(1, 3) STRIDES(2, 3) STRIDES(3, 3) STRIDES(1, 5)
                             }
+#undef STRIDES
 #undef CASE
                         }
                     }

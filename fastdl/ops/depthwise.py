@@ -12,7 +12,7 @@ from .linear import activate, activation_grad as kernel_twin, sum_columns
 __all__ = ["depthwise_conv2d"]
 
 KERNEL = "height, width, channels, depth_multiplier"
-MOST_PLACES = 1 << 16            # of a kernel: a list of them must fit in a thread's scratch
+MOST_PLACES = 1 << 16            # of a kernel: a list of its rows must fit in a thread's scratch
 
 
 @twin
@@ -102,8 +102,8 @@ class DepthwiseConv2D(Windows, Op):
             piece = max(1, -(-rows // 64))
             count = -(-rows // piece)
             parts, sums = self.empty((count, d_kernel.size)), None if d_bias is None else self.empty((count, d_bias.size))
-            kernels.depthwise_conv2d_d_kernel(parts, sums, d_z if self.act else None, d_out, self.out if self.act else None, self.seen, **sizes,
-                                              activation=self.act, piece=piece)
+            activated = (d_z, d_out, self.out) if self.act else (None, d_out, None)
+            kernels.depthwise_conv2d_d_kernel(parts, sums, *activated, self.seen, **sizes, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=d_kernel.size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, sums, outer=1, count=count, size=d_bias.size)
