@@ -152,7 +152,7 @@ static void depthwise_row(const depthwise_sum *s, int64_t count)
 /* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
    time where the arrays lie in memory, a loss where they lie in a cache. */
 INLINE void read_in_order(const float *p, int64_t n) { for (int64_t i = 0; i < n; i += 16) (void)*(const volatile float *)(p + i); }
-#define BEYOND_CACHES(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels > 4 << 20)
+#define BEYOND_CACHES(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels > 2 << 20)
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */
 KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->channels * a->kernel_height * a->kernel_width,
