@@ -77,7 +77,8 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
                               const int stride, const int whole)
 {
     const int64_t x = s.first + i * s.stride;
-    const vf low = vset(s.activation == ACT_RELU ? 0 : -INFINITY);
+    const int rectified = s.activation == ACT_RELU || s.activation == ACT_RELU6;
+    const vf low = vset(rectified ? 0 : -INFINITY), high = vset(s.activation == ACT_RELU6 ? 6 : INFINITY);
     for (; c < stop; c += VL) {
         const int64_t m = whole ? VL : stop - c;
         vf sum[AT_ONCE];
@@ -111,7 +112,7 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
         const vf b = s.bias ? READ(s.bias + c) : vset(-0.0f);
         float *out = s.out + i * s.out_step + c;
         UNROLL_ALL for (int j = 0; j < count; j++) {
-            const vf y = vgreater(low, sum[j] + b);
+            const vf y = vlesser(high, vgreater(low, sum[j] + b));
             if (whole) vstore(out + j * s.out_step, y); else vstore_n(out + j * s.out_step, y, m);
         }
 #undef READ
@@ -146,7 +147,7 @@ static void depthwise_row(const depthwise_sum *s, int64_t count)
     case 52: depthwise_blocks(s, count, 5, 2); break;
     default: depthwise_blocks(s, count, ANY, ANY);
     }
-    if (s->activation > ACT_RELU) tile_activate(s->out, s->out_step, count, s->channels, s->activation);
+    if (s->activation == ACT_SIGMOID || s->activation == ACT_TANH) tile_activate(s->out, s->out_step, count, s->channels, s->activation);
 }
 
 /* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
