@@ -9,6 +9,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/few_channels.c"
 #include "kernels/pooled_convolution.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
@@ -122,6 +123,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
+    ENTRY(conv2d_d_few_channels),
     ENTRY(im2col),
     ENTRY(col2im),
 

@@ -151,6 +151,12 @@ def conv2d_d_images(d_images, d_out, panels, *, channels, filters, groups, **siz
     col2im(d_images, d_patches, channels=channels, **sizes)
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_d_few_channels(d_images, d_out, kernel, *, filters, **sizes):
+    d_patches = d_out.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    col2im(d_images, d_patches, **sizes)
+
+
 def _by_piece(x, piece):
     """The rows of x in pieces: (pieces, piece, columns), zeros behind the last."""
     n = -(-len(x) // piece)
@@ -318,7 +324,10 @@ class Conv2D(Windows, Op):
         """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
-        # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
+        # With few channels the columns of conv2d_d_images are mostly empty.
+        if self.patches is None and self.groups == 1 and taken < 16 and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+            kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
+            return
         if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
@@ -331,6 +340,12 @@ class Conv2D(Windows, Op):
                 right_depth=1, right_column=filters)
         if d_patches is not d_images:
             kernels.col2im(d_images, d_patches, **self.sizes)
+
+    def lines(self):
+        """Numbers of an image's row in the lines of conv2d_d_few_channels."""
+        s = self.sizes
+        length = -(-s["out_width"] // PANEL) * PANEL + (s["kernel_width"] - 1) * s["dilation_width"] // s["stride_width"] + 1
+        return s["channels"] * s["stride_width"] * length
 
     def definition(self, images, kernel, bias=None):
         (rows, top), (columns, left) = self.places(images, kernel.shape[:2])
