@@ -185,25 +185,6 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
         d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ d[:, :, g * columns:(g + 1) * columns]
 
 
-@twin
-def im2col(patches, images, *, batch, height, width, channels, **sizes):  # noqa: F811
-    seen = windows(images.reshape(batch, height, width, channels), **sizes)
-    patches.reshape(seen.shape)[...] = seen
-
-
-@twin
-def col2im(images, patches, *, batch, height, width, channels, out_height, out_width, kernel_height, kernel_width,
-           stride_height, stride_width, dilation_height, dilation_width, top, left):
-    padded = np.zeros((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
-                       reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), images.dtype)
-    patches = patches.reshape(batch, out_height, out_width, kernel_height, kernel_width, channels)
-    for ky, kx in np.ndindex(kernel_height, kernel_width):
-        y, x = ky * dilation_height, kx * dilation_width
-        padded[:, y:y + out_height * stride_height:stride_height, x:x + out_width * stride_width:stride_width][
-            :, :out_height, :out_width] += patches[:, :, :, ky, kx]
-    images.reshape(batch, height, width, channels)[...] = padded[:, top:top + height, left:left + width]
-
-
 # ---- ops --------------------------------------------------------------------------------------------------------------
 
 class Windows:
@@ -277,9 +258,7 @@ class Conv2D(Windows, Op):
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
-        if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
-            self.patches = images
-        elif self.algorithm == "im2col":
+        if self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
         if self.patches is not None:
@@ -324,25 +303,23 @@ class Conv2D(Windows, Op):
         """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
-        # With few channels the columns of conv2d_d_images are mostly empty.
-        if self.patches is None and self.groups == 1 and taken < 16 and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+        if self.patches is not None:
+            d_patches = self.empty((self.pixels, depth))
+            product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
+                    right_depth=1, right_column=filters)
+            kernels.col2im(d_images, d_patches, **self.sizes)
+        elif self.groups == 1 and taken < 16 and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
-            return
-        if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
+        else:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
             kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups,
                                         **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
-            return
-        d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
-        product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
-                right_depth=1, right_column=filters)
-        if d_patches is not d_images:
-            kernels.col2im(d_images, d_patches, **self.sizes)
 
     def lines(self):
-        """Numbers of an image's row in the lines of conv2d_d_few_channels."""
+        """Numbers of an image's row in the lines of conv2d_d_few_channels, which has scratch for 2 ** 17 of them, 2 ** 16 products and
+        4096 filters."""
         s = self.sizes
         length = -(-s["out_width"] // PANEL) * PANEL + (s["kernel_width"] - 1) * s["dilation_width"] // s["stride_width"] + 1
         return s["channels"] * s["stride_width"] * length
