@@ -5,8 +5,6 @@
 
 enum { POOLED_DEPTH = 128, ACROSS = 64, ROWS = 16, BAND = 1 << 16 };   /* most numbers of a patch; windows in a band: across, down; its floats */
 
-typedef struct band { int64_t pitch, step, down; } band;        /* floats from a row to the next; between pixels, along a row and down */
-
 /* How many windows' rows are in scratch at once. */
 typedef struct band_size { int64_t rows, across; } band_size;
 
@@ -36,30 +34,30 @@ static void copy_band(float *to, const float *image, int64_t height, int64_t wid
 
 /* What a tile of `windows` windows and VL * vectors filters computes, from the patch of the first. */
 typedef struct pool_tile {
-    band band;
+    const int64_t *offset;              /* of the numbers of a patch */
+    int64_t depth, step, down;          /* how many; from a pixel to the next, along a row and down */
     const float *panel, *bias;
     float *y;
     uint8_t *winner;
-    int64_t kernel_height, run, filters, columns, relu;         /* run: numbers of a patch's row; columns of the panel that exist */
+    int64_t filters, columns, relu;     /* columns of the panel that exist */
 } pool_tile;
 
 INLINE void pool_part(const pool_tile *t, const float *patch, int64_t first, const int windows, const int vectors)
 {
-    const int64_t step = t->band.step, down = t->band.down, run = t->run, pitch = t->band.pitch;
+    const int64_t step = t->step, down = t->down;
     const float *b = t->panel;
     vf sum[12][2];
     UNROLL for (int i = 0; i < 4 * windows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
-    for (int64_t ky = 0; ky < t->kernel_height; ky++, patch += pitch)
-        for (int64_t k = 0; k < run; k++, b += PANEL) {
-            const float *a = patch + k;
-            vf v[2];
-            UNROLL for (int j = 0; j < vectors; j++) v[j] = vload(b + j * VL);
-            UNROLL for (int i = 0; i < 4 * windows; i++) {
-                const vf x = vset(a[(i / 4 * 2 + i % 2) * step + (i / 2 % 2) * down]);
-                UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
-            }
+    for (const int64_t *offset = t->offset, *end = offset + t->depth; offset < end; offset++, b += PANEL) {
+        const float *a = patch + *offset;
+        vf v[2];
+        UNROLL for (int j = 0; j < vectors; j++) v[j] = vload(b + j * VL);
+        UNROLL for (int i = 0; i < 4 * windows; i++) {
+            const vf x = vset(a[(i / 4 * 2 + i % 2) * step + (i / 2 % 2) * down]);
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
         }
+    }
     const vf least_allowed = vset(t->relu ? 0 : -INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = t->columns - j * VL;
@@ -90,7 +88,7 @@ static void pool_row(const pool_tile *t, const float *patches, int64_t n)
     const int64_t tiles = pieces(n, WINDOWS);
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t first = tile_begin(n, tiles, i), windows = tile_begin(n, tiles, i + 1) - first;
-        const float *patch = patches + first * 2 * t->band.step;
+        const float *patch = patches + first * 2 * t->step;
 #define PART(w) \
         case w: pool_part(t, patch, first, w, 2); break; \
         case w + 16: pool_part(t, patch, first, w, 1); break;
@@ -125,7 +123,7 @@ KERNEL(pooled_conv2d, a->batch * a->pool_height,
     int64_t left;
     int64_t relu;)
 {
-    const int64_t channels = a->channels, depth = a->kernel_height * a->kernel_width * channels;
+    const int64_t channels = a->channels, run = a->kernel_width * channels, depth = a->kernel_height * run;
     const int64_t rows = a->kernel_height + a->stride_height;
     const int64_t across = fitting(1, a->pool_width, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width, channels).across;
     float *scratch = (float *)worker->scratch;
@@ -136,13 +134,15 @@ KERNEL(pooled_conv2d, a->batch * a->pool_height,
             const int64_t n = least(a->pool_width - x, across);
             const int64_t pitch = ((2 * n - 1) * a->stride_width + a->kernel_width) * channels;
             copy_band(scratch, image, a->height, a->width, channels, first_y, rows, 2 * x * a->stride_width - a->left, pitch);
+            int64_t offset[POOLED_DEPTH];
+            for (int64_t k = 0; k < depth; k++) offset[k] = k / run * pitch + k % run;
             for (int64_t q = 0; q < a->filters; q += PANEL) {
                 const int64_t to = (i * a->pool_width + x) * a->filters + q;
                 for (int64_t f = 0; f < least(PANEL, a->filters - q); f += 2 * VL) {
                     const pool_tile t = {
-                        { pitch, a->stride_width * channels, a->stride_height * pitch }, a->panels + q * depth + f,
+                        offset, depth, a->stride_width * channels, a->stride_height * pitch, a->panels + q * depth + f,
                         a->bias ? a->bias + q + f : 0, a->y + to + f, a->winner ? a->winner + to + f : 0,
-                        a->kernel_height, a->kernel_width * channels, a->filters, least(a->filters - q - f, 2 * VL), a->relu,
+                        a->filters, least(a->filters - q - f, 2 * VL), a->relu,
                     };
                     pool_row(&t, scratch, n);
                 }
