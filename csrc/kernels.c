@@ -14,6 +14,7 @@
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/softmax.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
@@ -149,9 +150,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(lstm_grad),
     ENTRY(lstm_d_bias),
 
-    /* normalization */
+    /* softmax */
     ENTRY(softmax),
     ENTRY(softmax_grad),
+
+    /* normalization */
     ENTRY(batch_statistics),
     ENTRY(batch_statistics_total),
     ENTRY(batch_normalize),

@@ -84,6 +84,21 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* Loads of the same first n numbers (1 to VL) in a loop: what they need is made once. */
+#if defined(__AVX512F__)
+typedef __mmask16 vpart;
+SIMD vpart vpart_of(int64_t n) { return vmask(n); }
+SIMD vf vload_part(const float *p, vpart n) { return _mm512_maskz_loadu_ps(n, p); }
+#elif defined(__AVX2__)
+typedef __m256i vpart;
+SIMD vpart vpart_of(int64_t n) { return vmask(n); }
+SIMD vf vload_part(const float *p, vpart n) { return _mm256_maskload_ps(p, n); }
+#else
+typedef int64_t vpart;
+SIMD vpart vpart_of(int64_t n) { return n; }
+SIMD vf vload_part(const float *p, vpart n) { return vload_n(p, n); }
+#endif
+
 /* Bytes as integers 0 to 255 and back; n as above. */
 #if defined(__AVX512F__)
 SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }

@@ -2,7 +2,8 @@
 
 Where no gradients are asked for, a convolution or Dense takes the BatchNormalization behind it into its weights (which a recorded
 prediction then computes once for each change of the weights), a sum with a residual and an activation into its end, and
-ZeroPadding2D before it into its padding. Results differ from those of the single layers by rounding only.
+ZeroPadding2D before it into its padding. Results differ from those of the single layers by rounding only. In training,
+BatchNormalization takes in a sum and an activation; results are the same.
 """
 
 from .. import activations, layers, ops
@@ -40,11 +41,19 @@ def summands(node):
 
 
 class Chain:
-    """Nodes that run as one call: optional padding, the layer with the weights, normalization, residual, activation."""
+    """Nodes that run as one call: optional padding, the layer with the weights, normalization, residual, activation.
 
-    def __init__(self, graph, first, inside):
+    inside     ids of the nodes that other Chains have taken
+    training   whether in training: then the first layer is a BatchNormalization
+    """
+
+    def __init__(self, graph, first, inside, training=False):
         self.nodes, self.layer, self.source = [first], first.operation, first.source
         self.padding = self.normalization = self.residual = self.activation = None
+        user = lambda node: (lambda found: found if id(found) not in inside else None)(graph.only_user(node))
+        if training:
+            self.follow(user, first)
+            return
         if isinstance(self.layer, (layers.Conv2D, layers.DepthwiseConv2D)) and self.layer.padding == "valid":
             before = graph.maker.get(self.source)
             if before and plain(before, layers.ZeroPadding2D) and graph.only_user(before) is first \
@@ -53,15 +62,15 @@ class Chain:
                 self.source, self.padding = before.source, before.operation.padding
         if self.layer.activation is not activations.linear:
             return
-        self.follow(lambda node: (lambda user: user if id(user) not in inside else None)(graph.only_user(node)), first)
+        after = user(first)
+        if after and plain(after, layers.BatchNormalization) and after.operation.axis in (-1, len(first.shapes[0]) - 1):
+            self.nodes.append(after)
+            self.normalization = after.operation
+        self.follow(user, self.nodes[-1])
 
     def follow(self, user, last):
-        """Take in what comes after."""
+        """Take in the sum and the activation that come after."""
         after = user(last)
-        if after and plain(after, layers.BatchNormalization) and after.operation.axis in (-1, len(last.shapes[0]) - 1):
-            self.nodes.append(after)
-            self.normalization, last = after.operation, after
-            after = user(last)
         added = after and summands(after)
         if added:
             self.nodes.append(after)
@@ -79,7 +88,8 @@ class Chain:
         """Compute the last node's result."""
         given = [tensors[slot] for slot in self.slots]
         of_layers = [node.operation for node in self.nodes if node.is_layer]
-        if any(t.mask is not None or t.array.dtype is not layer._dtype for t in given for layer in of_layers):
+        if any(t.mask is not None or t.array.dtype is not layer._dtype for t in given for layer in of_layers) \
+                or type(self.layer) is layers.BatchNormalization and any(t.shape != given[0].shape for t in given):
             for node in self.nodes:
                 node.run(tensors)
             return
@@ -89,6 +99,8 @@ class Chain:
 
     def compute(self, x, residual=None):
         """activation(layer(x), normalised, + residual)."""
+        if type(self.layer) is layers.BatchNormalization:
+            return self.layer.normalise(x, True, residual=residual, activation=self.activation)
         layer, kernel, bias = self.layer, self.layer.kernel, self.layer.bias
         if self.normalization:
             kernel, bias = normalised(layer, self.normalization)
@@ -143,14 +155,16 @@ def pool_of(graph, pool):
     return Pool(padding, pool) if inside and known and formats == {"channels_last"} else None
 
 
-def folded(graph):
+def folded(graph, training):
     """The steps of a graph in order: Chains and Pools in the place of their last nodes, and the other nodes."""
     last, inside = {}, set()
     for node in reversed(graph.nodes):                   # of two branches that are added, the later one takes in the sum
         if id(node) in inside or not node.is_layer:
             continue
         found = None
-        if any(plain(node, kind) for kind in (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+        if training:
+            found = Chain(graph, node, inside, True) if plain(node, layers.BatchNormalization) and node.operation.trainable else None
+        elif any(plain(node, kind) for kind in (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
             if getattr(node.operation, "data_format", "channels_last") == "channels_last":
                 found = Chain(graph, node, inside)
         elif plain(node, layers.MaxPooling2D):

@@ -203,8 +203,8 @@ class Graph:
     def run(self, values):
         """The outputs, in their structure, for the inputs' tensors (or Symbols) in order."""
         tensors = [*values, *[None] * (len(self.slots) - len(values))]
-        fold = not (grad_enabled() or context.training or context.tracing)
-        for step, release in self._with_releases(fused(self, folded(self))) if fold else self.plain_steps:
+        fold = not context.tracing and (context.training or not grad_enabled())
+        for step, release in self._with_releases(fused(self, folded(self, bool(context.training)))) if fold else self.plain_steps:
             step.run(tensors)
             for slot in release:
                 tensors[slot] = None

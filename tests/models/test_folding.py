@@ -166,3 +166,35 @@ def test_tensors_are_freed_when_nothing_needs_them(rng):
     for _ in range(2):
         model.predict_on_batch(images)
     assert model.programs()[-1].nbytes < 3.5 * images.nbytes
+
+
+@pytest.mark.parametrize("name", ["convolution", "depthwise", "residual", "two branches", "residual without activation", "sum by an operator"])
+def test_training_is_the_same_bit_by_bit(name, rng):
+    images, y = rng.standard_normal((6, 9, 8, 3)).astype("f"), rng.standard_normal((6, 4)).astype("f")
+
+    def trained(fold, monkeypatch):
+        fastdl.set_random_seed(3)
+        i = Input((9, 8, 3))
+        model = Model(i, L.Dense(4)(L.GlobalAveragePooling2D()(CHAINS[name](i))))
+        if not fold:
+            monkeypatch.setattr("fastdl.models.functional.folded", lambda graph, training: graph.nodes)
+        model.compile("sgd", "mse")
+        for _ in range(4):
+            model.train_on_batch(images, y)
+        return model
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        apart = trained(False, monkeypatch)
+    together = trained(True, None)
+    assert len(together.programs()[0]) < len(apart.programs()[0])
+    for a, b in zip(together.get_weights(), apart.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_frozen_normalization_is_not_fused_in_training(rng):
+    model = small()
+    model.get_layer("norm").trainable = False
+    model.compile("sgd", "mse")
+    x = rng.standard_normal((2, 6, 6, 2)).astype("f")
+    for _ in range(3):
+        model.train_on_batch(x, np.zeros((2, 2), "f"))
+    assert (model.get_layer("norm").moving_mean.numpy() == 0).all()
