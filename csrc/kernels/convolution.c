@@ -114,13 +114,11 @@ static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n,
 {
     const tile whole = t;
     const int64_t parts = most(pieces(t.depth, PATCH_DEPTH), 1), part = most(pieces(t.depth, parts), 1);
-    const int lines = by_lines(a, t.depth);
     for (int64_t first = 0; first == 0 || first < whole.depth; first += part) {
         const int last = first + part >= whole.depth;
         t.depth = least(part, whole.depth - first);
-        t.a = scratch, t.a_row = lines ? 1 : patch_row(t.depth), t.a_depth = lines ? PATCHES + 16 : 1;
-        if (in_place(a)) t.a = a->images + pixel * a->channels + first, t.a_row = a->channels, t.a_depth = 1;
-        else if (lines) gather_lines(a, scratch, t.a_depth, pixel, n);
+        t.a = scratch, t.a_row = patch_row(t.depth), t.a_depth = 1;
+        if (in_place(a)) t.a = a->images + pixel * a->channels + first, t.a_row = a->channels;
         else if (t.depth) gather_rows(a, scratch, t.a_row, pixel, n, first, t.depth);
         t.accumulate = first > 0;
         t.activation = last ? whole.activation : ACT_LINEAR;

@@ -10,6 +10,7 @@ from .linear import PANEL, activate, activate_grad, activation_of, panel_floats,
 
 __all__ = ["conv2d"]
 
+FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
 
@@ -111,6 +112,14 @@ def conv2d(out, images, panels, bias, *, batch, height, width, channels, filters
     matrices = unpacked(panels, groups, depth, filters // groups)
     seen = windows(images.reshape(batch, height, width, channels), **window).reshape(-1, places, groups, channels // groups)
     y = np.concatenate([seen[:, :, g].reshape(len(seen), depth) @ matrices[g] for g in range(groups)], 1)
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_few_channels(out, images, panels, bias, *, batch, height, width, channels, filters, activation, **window):
+    seen = windows(images.reshape(batch, height, width, channels), dilation_height=1, dilation_width=1, **window)
+    depth = math.prod(seen.shape[3:])
+    y = seen.reshape(math.prod(seen.shape[:3]), depth) @ unpacked(panels, 1, depth, filters)[0]
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
 
@@ -273,6 +282,10 @@ class Conv2D(Windows, Op):
                 kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
 
         panels = self.prepared((self.groups * each,), pack, kernel)
+        if self.groups == 1 and taken < FEW and depth <= FEW_DEPTH and pair(self.dilation) == (1, 1):
+            sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width")}
+            kernels.conv2d_few_channels(out, images, panels, bias, **sizes, filters=filters, activation=self.act)
+            return
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
@@ -308,7 +321,7 @@ class Conv2D(Windows, Op):
             product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
                     right_depth=1, right_column=filters)
             kernels.col2im(d_images, d_patches, **self.sizes)
-        elif self.groups == 1 and taken < 16 and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+        elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
         else:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
