@@ -366,7 +366,14 @@ class Conv2D(Windows, Op):
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
-             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same")]
+             case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same"),
+             case(images=(8, 28, 28, 128), kernel=(3, 3, 128, 128), bias=(128,), padding="same"),
+             case(images=(8, 14, 14, 256), kernel=(3, 3, 256, 256), bias=(256,), padding="same"),
+             case(images=(8, 7, 7, 512), kernel=(3, 3, 512, 512), bias=(512,), padding="same"),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 256), bias=(256,)),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 128), strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 128), padding="same", strides=(2, 2))]
 
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
