@@ -9,7 +9,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
-#include "kernels/pooled_convolution.c"
+#include "kernels/few_channels.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
@@ -127,12 +127,12 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(im2col),
-    ENTRY(col2im),
-
-    /* pooled_convolution */
+    ENTRY(conv2d_few_channels),
+    ENTRY(conv2d_d_few_channels),
     ENTRY(pooled_conv2d),
     ENTRY(pooled_conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
 
     /* depthwise */
     ENTRY(repeat_channels),
