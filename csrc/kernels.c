@@ -9,9 +9,11 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/pooled_convolution.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/softmax.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
@@ -68,7 +70,7 @@ const fd_kernel *const FD_TABLE[] = {
 
     /* activation */
     ENTRY(relu), ENTRY(relu_grad),
-    ENTRY(relu6), ENTRY(relu6_grad),
+    ENTRY(relu6), ENTRY(relu6_grad), ENTRY(activated_sum),
     ENTRY(leaky_relu), ENTRY(leaky_relu_grad),
     ENTRY(elu), ENTRY(elu_grad),
     ENTRY(selu), ENTRY(selu_grad),
@@ -124,6 +126,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(im2col),
     ENTRY(col2im),
 
+    /* pooled_convolution */
+    ENTRY(pooled_conv2d),
+    ENTRY(pooled_conv2d_d_kernel),
+
     /* depthwise */
     ENTRY(repeat_channels),
     ENTRY(repeat_channels_grad),
@@ -142,9 +148,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(lstm_grad),
     ENTRY(lstm_d_bias),
 
-    /* normalization */
+    /* softmax */
     ENTRY(softmax),
     ENTRY(softmax_grad),
+
+    /* normalization */
     ENTRY(batch_statistics),
     ENTRY(batch_statistics_total),
     ENTRY(batch_normalize),

@@ -241,6 +241,35 @@ SIMD vf vload_or(const float *p, int64_t n, float rest)
     return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
 }
 
+/* Lane i: table[index[i]], 0 <= index[i] < 4. */
+SIMD vf vlookup4(const float *table, vi index)
+{
+#if defined(__AVX512F__)
+    return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(table)), (__m512i)index);
+#elif defined(__AVX2__)
+    const __m128 x = _mm_loadu_ps(table);
+    return _mm256_permutevar_ps(_mm256_set_m128(x, x), (__m256i)index);
+#else
+    vf x;
+    for (int i = 0; i < VL; i++) x[i] = table[index[i]];
+    return x;
+#endif
+}
+
+/* The running maximum and where it was: x at `here` follows *largest at *place. A NaN is the largest; of equal ones the first stays. */
+SIMD void vmax_place(vf *largest, vi *place, vf x, vi here)
+{
+#if defined(__AVX512F__)
+    const __mmask16 take = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(*largest, *largest, _CMP_ORD_Q), *largest, x, _CMP_NGE_UQ);
+    *largest = _mm512_mask_blend_ps(take, *largest, x);
+    *place = (vi)_mm512_mask_blend_epi32(take, (__m512i)*place, (__m512i)here);
+#else
+    const vi keep = (*largest >= x) | (*largest != *largest);
+    *largest = vpick(keep, *largest, x);
+    *place = vipick(keep, *place, here);
+#endif
+}
+
 /* x m as 64 bits, in halves; for random numbers */
 SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
 {

@@ -3,17 +3,21 @@
 
 No loop over elements, no arithmetic on data, no branch on an op's name.
 """
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-                             PyObject_GetBuffer)
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.dict cimport PyDict_GetItem
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 import re
+import time
+import weakref
 
 import numpy as np
+
+cimport numpy as cnp
+
+cnp.import_array()
 
 
 cdef extern from "pythread.h":
@@ -50,9 +54,6 @@ cdef class Block:
     cdef int64_t bytes
     cdef Pool pool
 
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.start, self.bytes, 0, flags)
-
     def __dealloc__(self):
         if self.start is not NULL:
             fd_pool_give(self.pool.pool, self.start, self.bytes)
@@ -61,25 +62,68 @@ cdef class Block:
 cdef Pool main_pool = Pool()
 cdef Program recording = None                 # at most one program at a time is being recorded,
 cdef unsigned long recording_thread = 0       # by this thread
-cdef object ndarray = np.ndarray
-cdef dict itemsizes = {"float32": 4, "int32": 4, "int64": 8, "float64": 8, "uint8": 1, "bool": 1, "uint32": 4, "uint64": 8}
-itemsizes.update({np.dtype(name): size for name, size in itemsizes.items()})
+cdef int64_t weights_version = 0              # grows with every change of weights
+cdef dict dtypes = {name: np.dtype(name) for name in ("float32", "int32", "int64", "float64", "uint8", "bool", "uint32", "uint64")}
+dtypes.update({d: d for d in dtypes.values()})
 
 
-def empty(shape, dtype="float32"):
+def empty(tuple shape, dtype="float32"):
     """An uninitialised array of the pool: of the program's while one is recorded. shape is a tuple of ints."""
-    cdef int64_t bytes = itemsizes[dtype], n
-    for n in shape:
+    cdef cnp.dtype kind = dtypes[dtype]
+    cdef cnp.npy_intp sizes[32]
+    cdef int64_t bytes = cnp.PyDataType_ELSIZE(kind), n
+    cdef int axis, axes = len(shape)
+    if axes > 32:
+        raise ValueError(f"an array of {axes} axes; 32 are allowed")
+    for axis in range(axes):
+        n = sizes[axis] = shape[axis]
         if n < 0 or (n > 0 and bytes > (<int64_t>1 << 47) // n):
             raise MemoryError(f"an array of shape {shape} and dtype {dtype} is too large")
         bytes *= n
     cdef Block block = Block.__new__(Block)
-    block.pool = recording.pool if recording is not None and recording_thread == PyThread_get_thread_ident() else main_pool
+    block.pool = main_pool if not recording_now() else recording.early_pool if recording.early else recording.pool
     block.start = fd_pool_take(block.pool.pool, bytes)
     if block.start is NULL:
         raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype} ({bytes / 1e6:.1f} MB)")
     block.bytes = bytes
-    return ndarray(shape, dtype, block)
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(axes, sizes, kind.num, block.start)
+    cnp.set_array_base(array, block)
+    return array
+
+
+# ---- tensors ----------------------------------------------------------------------------------------------------------
+
+cdef class Value:
+    """What a Tensor holds; see fastdl/tensor.py."""
+    cdef public object array, node, grad, mask
+    cdef public int index
+    cdef public bint requires_grad
+    cdef object __weakref__
+
+    def __init__(self, array, bint requires_grad=False, node=None, int index=0):
+        self.array, self.requires_grad, self.node, self.index = array, requires_grad, node, index
+
+
+def inputs_of_op(tuple inputs):
+    """(arrays, where each comes from, whether a gradient is to flow to any) of tensors or None; None where there is anything else."""
+    cdef list arrays = [], sources = []
+    cdef bint traced = False
+    cdef Value t
+    for x in inputs:
+        if isinstance(x, Value):
+            t = <Value>x
+            arrays.append(t.array)
+            if not t.requires_grad:
+                sources.append(None)
+                continue
+            traced = True
+            sources.append(t if t.node is None else (t.node, t.index, t.array.shape, t.array.dtype))
+        elif x is None:
+            arrays.append(None)
+            sources.append(None)
+        else:
+            return None
+    return arrays, sources, traced
 
 
 def pool():
@@ -132,8 +176,9 @@ def set_isa(name):
 # ---- kernels ----------------------------------------------------------------------------------------------------------
 
 cdef enum: MOST_ISAS = 4
-cdef dict formats = {"float": b"f", "double": b"d", "int32_t": b"i", "int64_t": b"lq", "uint8_t": b"B?", "uint32_t": b"IL",
-                     "uint64_t": b"LQ", "void": b"*"}    # *: any of them
+cdef dict types = {"float": (np.float32,), "double": (np.float64,), "int32_t": (np.int32,), "int64_t": (np.int64, np.longlong),
+                   "uint8_t": (np.uint8, np.bool_), "uint32_t": (np.uint32,), "uint64_t": (np.uint64, np.ulonglong)}
+types["void"] = sum(types.values(), ())       # any of them
 cdef object label_now = ""                    # name of the layer whose op runs
 hooks = {}                                    # 'fault': makes the error of bad data; 'check': FASTDL_CHECK's comparison
 
@@ -158,12 +203,15 @@ cdef class Kernel:
     cdef readonly tuple tensors, sizes        # names
     cdef readonly bint checks                 # it can mark an item as bad
     cdef const fd_kernel *of[MOST_ISAS]
-    cdef char code[FD_WORDS][4]
+    cdef int accepted[FD_WORDS]               # dtypes, a bit for each of NumPy's type numbers
     cdef bint output[FD_WORDS], optional[FD_WORDS], scalar[FD_WORDS]
     cdef int n_tensors, n_sizes
+    cdef dict last_sizes                      # whose words these are; None: those of a call that is over
+    cdef int64_t words[FD_WORDS]
 
     def __cinit__(self):
         memset(self.of, 0, sizeof(self.of))
+        memset(self.accepted, 0, sizeof(self.accepted))
 
     cdef parse(self, const fd_kernel *k):
         self.name, self.fields = k.name.decode(), k.fields.decode()
@@ -178,9 +226,8 @@ cdef class Kernel:
                 i = len(tensors)
                 tensors.append(m[5])
                 self.optional[i], self.output[i] = bool(m[1]), not m[2]
-                memset(self.code[i], 0, 4)
-                for j, c in enumerate(formats[m[3]]):
-                    self.code[i][j] = c
+                for scalar in types[m[3]]:
+                    self.accepted[i] |= 1 << np.dtype(scalar).num
             else:
                 self.scalar[len(sizes)] = m[3] == "double"
                 sizes.append(m[5])
@@ -205,15 +252,21 @@ cdef class Kernel:
             return hooks["check"](self, args, sizes)
         self.launch(args, sizes)
 
+    def again(self, tuple args, dict sizes):
+        """The same with the sizes as a dict that stays as it is: given once more, it need not be read again."""
+        if hooks and "check" in hooks and isa >= 0 and recording is None:
+            return hooks["check"](self, args, sizes)
+        self.launch(args, sizes)
+        if isa >= 0:
+            self.last_sizes = sizes
+
     cpdef launch(self, tuple args, dict sizes):
         cdef fd_call call
         cdef fd_fault fault
         cdef int64_t done
-        cdef Py_buffer view
-        cdef int i, j
-        cdef PyObject *value
-        cdef double real
-        cdef bint mine = recording is not None and recording_thread == PyThread_get_thread_ident()
+        cdef cnp.ndarray array
+        cdef int i, j, wanted = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
+        cdef bint mine = recording_now()
         if len(args) != self.n_tensors:
             raise self.mistake(f"{len(args)} arrays were given, {self.n_tensors} are wanted")
         if len(sizes) != self.n_sizes:
@@ -228,27 +281,18 @@ cdef class Kernel:
                     raise self.mistake(f"{self.tensors[i]} cannot be None")
                 call.word[i] = 0
                 continue
-            try:
-                PyObject_GetBuffer(a, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if self.output[i] else 0))
-            except Exception as e:
-                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array ({e})") from None
-            call.word[i] = <int64_t>view.buf
-            for j in range(4):
-                if self.code[i][j] == view.format[0] or self.code[i][j] == 0 or self.code[i][j] == b'*':
-                    break
-            if j == 4 or self.code[i][j] == 0 or view.format[1] != 0:
-                PyBuffer_Release(&view)
+            if type(a) is not cnp.ndarray and not isinstance(a, cnp.ndarray):
+                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array ({type(a).__name__})")
+            array = <cnp.ndarray>a
+            if not cnp.PyArray_CHKFLAGS(array, wanted | (cnp.NPY_ARRAY_WRITEABLE if self.output[i] else 0)):
+                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array")
+            call.word[i] = <int64_t>cnp.PyArray_DATA(array)
+            if not self.accepted[i] >> cnp.PyArray_TYPE(array) & 1 or not cnp.PyArray_ISNOTSWAPPED(array):
                 raise self.mistake(f"{self.tensors[i]} has dtype {a.dtype}")
-            PyBuffer_Release(&view)
-        for j in range(self.n_sizes):
-            value = PyDict_GetItem(sizes, self.sizes[j])
-            if value is NULL:
-                raise self.mistake(f"{self.sizes[j]} is missing; given are {', '.join(sizes)}")
-            if self.scalar[j]:
-                real = <object>value
-                memcpy(&call.word[self.n_tensors + j], &real, 8)
-            else:
-                call.word[self.n_tensors + j] = <object>value
+        if sizes is not self.last_sizes:
+            self.last_sizes = None
+            self.read(sizes)
+        memcpy(&call.word[self.n_tensors], self.words, 8 * self.n_sizes)
         fd_call_set(&call, self.of[isa])
         if call.items > 0:
             if call.team:
@@ -263,6 +307,21 @@ cdef class Kernel:
         if mine:
             recording.append(&call, self, args, sizes)
 
+    cdef read(self, dict sizes):
+        """Sizes as the words of a call."""
+        cdef int j
+        cdef PyObject *value
+        cdef double real
+        for j in range(self.n_sizes):
+            value = PyDict_GetItem(sizes, self.sizes[j])
+            if value is NULL:
+                raise self.mistake(f"{self.sizes[j]} is missing; given are {', '.join(sizes)}")
+            if self.scalar[j]:
+                real = <object>value
+                memcpy(&self.words[j], &real, 8)
+            else:
+                self.words[j] = <object>value
+
     cdef launch_twin(self, tuple args, dict sizes, bint mine):
         for name in self.sizes:
             if name not in sizes:
@@ -271,7 +330,7 @@ cdef class Kernel:
         if item is not None:
             raise hooks["fault"](self, args, sizes, item, label_now)
         if mine:
-            recording.append_twin(self, args, sizes)
+            recording.append(NULL, self, args, sizes)
 
 
 class Kernels:
@@ -302,130 +361,7 @@ def load():
     return all_kernels
 
 
-# ---- programs ---------------------------------------------------------------------------------------------------------
-
-cdef class Program:
-    """A list of calls and the memory they work in. Made by recording: start(), launch kernels, stop()."""
-    cdef fd_call *calls
-    cdef int64_t n, room
-    cdef Pool pool
-    cdef dict kept                            # arrays from outside that a call names
-    cdef dict checked                         # call -> arguments, for the error of bad data
-    cdef readonly list about                  # a call's (kernel, label, bytes touched, sizes)
-    cdef list twin_calls                      # with the NumPy twins: (function, arrays, sizes)
-    cdef readonly str isa
-
-    def __cinit__(self):
-        self.pool = Pool()
-        self.kept, self.checked, self.about, self.twin_calls = {}, {}, [], []
-        self.isa = get_isa()
-
-    def __dealloc__(self):
-        PyMem_Free(self.calls)
-
-    def __len__(self):
-        return len(self.about)
-
-    @property
-    def nbytes(self):
-        """Bytes of memory that the program's tensors share."""
-        return self.pool.nbytes
-
-    def start(self):
-        """Record what this thread launches from now on."""
-        global recording, recording_thread
-        if recording is not None:
-            raise RuntimeError("a program is being recorded already")
-        recording, recording_thread = self, PyThread_get_thread_ident()
-
-    def stop(self):
-        """End the recording."""
-        global recording
-        recording = None
-
-    cdef append(self, fd_call *call, Kernel kernel, tuple args, dict sizes):
-        cdef int64_t bytes = 0
-        for i, a in enumerate(args):
-            if a is None:
-                continue
-            bytes += a.nbytes
-            if not fd_pool_owns(self.pool.pool, <void *>call.word[i]):
-                self.kept[id(a)] = a
-        if kernel.checks:
-            self.checked[self.n] = (kernel, args, sizes)
-        self.about.append((kernel.name, label_now, bytes, sizes))
-        if call.items == 0:                   # an empty call stays in the listing and does nothing
-            call.team = 0
-        if self.n == self.room:
-            self.room = 2 * self.room if self.room else 64
-            self.calls = <fd_call *>PyMem_Realloc(self.calls, self.room * sizeof(fd_call))
-            if self.calls is NULL:
-                raise MemoryError("no memory for a program")
-        self.calls[self.n] = call[0]
-        self.n += 1
-
-    cdef append_twin(self, Kernel kernel, tuple args, dict sizes):
-        self.about.append((kernel.name, label_now, sum([a.nbytes for a in args if a is not None]), sizes))
-        self.twin_calls.append((kernel, twins[kernel.name], args, sizes))
-
-    def run(self, int64_t repeats=1, double seconds=0):
-        """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""
-        return self.run_clocked(repeats, seconds, NULL)
-
-    def profile(self, int64_t repeats):
-        """Seconds that each call took, summed over the repeats."""
-        if self.isa == "numpy":
-            seconds = [0.0] * len(self.twin_calls)
-            self.run_twins(repeats, 0, seconds)
-            return seconds
-        cdef double *clock = <double *>PyMem_Malloc((self.n + 1) * sizeof(double))
-        memset(clock, 0, (self.n + 1) * sizeof(double))
-        try:
-            self.run_clocked(repeats, 0, clock)
-            return [clock[i] for i in range(self.n)]
-        finally:
-            PyMem_Free(clock)
-
-    cdef run_clocked(self, int64_t repeats, double seconds, double *clock):
-        cdef fd_fault fault
-        cdef int64_t done
-        if self.isa == "numpy":
-            return self.run_twins(repeats, seconds)
-        if self.n == 0 or repeats <= 0:
-            return max(repeats, 0)
-        with nogil:
-            done = fd_run(self.calls, self.n, repeats, seconds, &fault, clock)
-        if done < 0:
-            raise MemoryError("no memory for a thread's scratch")
-        if fault.call >= 0:
-            kernel, args, sizes = self.checked[fault.call]
-            raise hooks["fault"](kernel, args, sizes, fault.item, self.about[fault.call][1])
-        return done
-
-    def run_twins(self, repeats, seconds, clock=None):
-        import time
-        end = time.monotonic() + seconds
-        for done in range(repeats):
-            for i, (kernel, twin, args, sizes) in enumerate(self.twin_calls):
-                begin = time.perf_counter()
-                item = twin(*args, **sizes)
-                if item is not None:
-                    raise hooks["fault"](kernel, args, sizes, item, self.about[i][1])
-                if clock is not None:
-                    clock[i] += time.perf_counter() - begin
-            if seconds > 0 and time.monotonic() >= end:
-                return done + 1
-        return max(repeats, 0)
-
-
-def recording_now():
-    """Whether this thread records a program."""
-    return recording is not None and recording_thread == PyThread_get_thread_ident()
-
-
-def recorded_calls():
-    """How many calls the program being recorded has; -1: this thread records none."""
-    return len(recording.about) if recording is not None and recording_thread == PyThread_get_thread_ident() else -1
+include "_program.pxi"
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------------

@@ -304,10 +304,6 @@ KERNEL(activation_grad, a->size, 1.5,
 {
     for (int64_t i = begin; i < end; i += VL) {
         const vf d = vload_n(a->d_y + i, end - i), y = vload_n(a->y + i, end - i);
-        vf g = d;
-        if (a->activation == ACT_RELU) g = vpick(y > vset(0), d, vset(0));
-        else if (a->activation == ACT_SIGMOID) g = d * y * (vset(1) - y);
-        else if (a->activation == ACT_TANH) g = d * (vset(1) - y * y);
-        vstore_n(a->d_x + i, g, end - i);
+        vstore_n(a->d_x + i, activate_grad(d, y, a->activation), end - i);
     }
 }
