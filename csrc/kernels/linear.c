@@ -81,6 +81,55 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     }
 }
 
+/* Few rows, with the right operand transposed: VL of its columns by VL of its rows at a time are turned in registers and used by all
+   rows; one pass over its memory. */
+enum { TURNED_ROWS = VL == 16 ? 8 : 4 };
+
+INLINE void product_turned_rows(const product *t, int64_t row, int64_t column, int64_t columns, const int rows)
+{
+    const float *a = t->a + row * t->a_row;
+    const int64_t a_row = t->a_row, a_depth = t->a_depth;
+    for (int64_t j = column; j < column + columns; j += VL) {
+        const int64_t n = column + columns - j;
+        float *out = t->out + row * t->out_row + j;
+        const float *b = t->b + j * t->b_column;
+        vf sum[TURNED_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) sum[i] = t->accumulate ? vload_n(out + i * t->out_row, n) : vset(0);
+        int64_t p = 0;
+        if (n >= VL)
+            for (; p + VL <= t->depth; p += VL) {
+                vf x[VL];
+                UNROLL for (int k = 0; k < VL; k++) x[k] = vload(b + k * t->b_column + p);
+                vtranspose(x);
+                UNROLL for (int k = 0; k < VL; k++)
+                    UNROLL for (int i = 0; i < rows; i++) sum[i] = vfma(vset(a[i * a_row + (p + k) * a_depth]), x[k], sum[i]);
+            }
+        for (; p < t->depth; p += VL) {
+            vf x[VL];
+            tile_turn(x, b + p, t->b_column, n, t->depth - p);
+            for (int k = 0; k < VL && k < t->depth - p; k++)
+                UNROLL for (int i = 0; i < rows; i++) sum[i] = vfma(vset(a[i * a_row + (p + k) * a_depth]), x[k], sum[i]);
+        }
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf y = sum[i] + (t->bias ? vload_n(t->bias + j, n) : vset(-0.0f));
+            vstore_n(out + i * t->out_row, t->activation ? activate(y, t->activation) : y, n);
+        }
+    }
+}
+
+static void product_turned(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns)
+{
+    switch (rows) {
+#define ROWS(m) case m: product_turned_rows(t, row, column, columns, m); break;
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4)
+#if VL == 16
+    ROWS(5) ROWS(6) ROWS(7) ROWS(8)
+#endif
+#undef ROWS
+    default: break;
+    }
+}
+
 /* Few columns waste most of a vector: there the rows of a run along the vectors, out^T = b^T @ a^T. */
 INLINE int64_t product_narrow(int64_t rows, int64_t columns)
 {
@@ -96,7 +145,13 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
         if (t->accumulate)
             for (int64_t c = 0; c < t->columns; c++)
                 for (int64_t r = 0; r < n; r++) sums[c * PANEL + r] = out[r * t->out_row + c];
-        for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+        const product turned = {
+            .out = sums, .out_row = PANEL, .a = t->b, .a_row = t->b_column, .a_depth = t->b_depth, .depth = t->depth, .accumulate = t->accumulate,
+            .b = t->a + row * t->a_row, .b_depth = 1, .b_column = t->a_row,
+        };
+        const int in_registers = t->a_depth == 1 && t->columns <= TURNED_ROWS;
+        if (in_registers) product_turned(&turned, 0, t->columns, 0, n);
+        else for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
             const int64_t depth = least(t->depth - p, BLOCK_DEPTH);
             const float *a = t->a + row * t->a_row + p * t->a_depth;
             if (t->a_row != 1) panel_pack(panel, a, t->a_depth, t->a_row, depth, n);
@@ -166,6 +221,7 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
         const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
         begin += wide * high;
         if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, scratch);
+        else if (t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS) product_turned(t, row, rows, column, columns);
         else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
         else product_block(t, row, rows, column, columns, scratch);
     }
