@@ -96,11 +96,9 @@ INLINE vf gate_tanh(vf x)                    /* m / (m + 2), m = exp(2 x) - 1 */
 INLINE vf gate_activate(vf x, const int64_t activation)
 {
     switch (activation) {
-    case ACT_RELU: return vrelu(x);
     case ACT_SIGMOID: return gate_sigmoid(x);
     case ACT_TANH: return gate_tanh(x);
-    case ACT_RELU6: return vlesser(vset(6), vrelu(x));
-    default: return x;
+    default: return activate(x, activation);
     }
 }
 
@@ -117,6 +115,7 @@ INLINE vf slope(vf y, const int64_t activation)
     case ACT_RELU: return vpick(y > vset(0), vset(1), vset(0));
     case ACT_SIGMOID: return y * (vset(1) - y);
     case ACT_TANH: return (vset(1) - y) * (vset(1) + y);
+    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vset(1), vset(0)), vset(0));
     default: return vset(1);
     }
 }

@@ -9,7 +9,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
-#include "kernels/pooled_convolution.c"
+#include "kernels/few_channels.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
@@ -17,6 +17,7 @@
 #include "kernels/simple_rnn.c"
 #include "kernels/softmax.c"
 #include "kernels/normalization.c"
+#include "kernels/attention.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
 #include "kernels/metric.c"
@@ -120,6 +121,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(check_tokens),
     ENTRY(check_classes),
     ENTRY(take),
+    ENTRY(order_indices),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
@@ -128,12 +130,12 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(im2col),
-    ENTRY(col2im),
-
-    /* pooled_convolution */
+    ENTRY(conv2d_few_channels),
+    ENTRY(conv2d_d_few_channels),
     ENTRY(pooled_conv2d),
     ENTRY(pooled_conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
 
     /* depthwise */
     ENTRY(repeat_channels),
@@ -152,6 +154,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack_gates_bf16),
     ENTRY(lstm),
     ENTRY(lstm_grad),
+    ENTRY(lstm_units), ENTRY(lstm_units_grad),
     ENTRY(gru), ENTRY(gru_grad),
     ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
@@ -170,6 +173,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(moving_average),
     ENTRY(layer_normalize),
     ENTRY(layer_normalize_grad),
+
+    /* attention */
+    ENTRY(attention),
+    ENTRY(attention_grad),
 
     /* loss */
     ENTRY(check_labels),

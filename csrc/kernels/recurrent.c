@@ -172,6 +172,39 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     if (a->rounded) keep_denormals(state);
 }
 
+/* One step of a layer without masks, for few rows.  One item: a panel of 16 units. */
+KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (a->batch / 6.0 + 0.5),
+    float *next;          /* (batch, units): h after the step */
+    float *c;             /* (batch, units): before; after */
+    float *gates;         /* (batch, time, 4, units): before, what the inputs give; after, with cells, the gates */
+    OPTIONAL float *out;                 /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
+    OPTIONAL float *previous;            /* (batch, time, units): h before each step */
+    OPTIONAL float *cells;               /* (batch, time, units): c after each step */
+    const float *h;                      /* (batch, units) */
+    const float *panels;                 /* of recurrent_kernel, by pack_gates */
+    int64_t batch;        /* at most BLOCK_MOST */
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t sequences;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
+{
+    const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
+    const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
+    lstm_step s = { .panels = a->panels, .depth = units, .units = units, .used = a->h, .h = a->h, .next = a->next, .c = a->c, .row = units,
+                    .gates = a->gates + t * 4 * units, .cells = a->cells ? a->cells + t * units : 0, .row_gates = time * 4 * units,
+                    .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 4 * ahead,
+                    .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,
+                    .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                    .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
+        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    lstm_rows(&s, a->batch, begin, end);
+}
+
 /* ---- backward ---- */
 
 typedef struct lstm_back {               /* a step of a block, backwards, from the block's first row */
@@ -331,4 +364,41 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
         gate_store(a->d_initial_c + first * units, d_c, row, rows, units);
     }
     if (a->rounded) keep_denormals(state);
+}
+
+/* One step of lstm_units, backwards; step -1 gives the gradient of the first h.  One item: a panel of 32 units. */
+KERNEL(lstm_units_grad, pieces(a->units, PANEL), 4.0 * PANEL * a->units * (a->batch / 6.0 + 0.5),
+    float *d_gates;       /* (batch, time, 4, units): those of this step from those of the one after */
+    float *d_h;           /* (batch, units): before the last step, what arrives at the last h; after step -1, of the first */
+    float *d_c;           /* (batch, units) */
+    float *d_bias;        /* (4, units): added to, but at the last step */
+    OPTIONAL const float *d_out;         /* (batch, time, units) in the order of the steps */
+    const float *gates;                  /* (batch, time, 4, units) */
+    const float *cells;                  /* (batch, time, units) */
+    const float *panels;                 /* of recurrent_kernel transposed, (4 units, units), by pack */
+    OPTIONAL const float *initial_c;     /* (batch, units) */
+    int64_t batch;
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
+{
+    const int64_t units = a->units, time = a->time, step = a->step, t = a->backwards ? time - 1 - step : step;
+    const int64_t back = a->backwards ? units : -units, last = step == time - 1, first = begin * PANEL, some = least(end * PANEL, units) - first;
+    lstm_back s = { .panels = a->panels, .depth = 4 * units, .units = units, .final = step < 0, .late = last ? 0 : a->d_gates + t * 4 * units - 4 * back,
+                    .d_h = last || step < 0 ? a->d_h : 0, .d_c = a->d_c, .row = units, .row_z = time * 4 * units, .d_bias = a->d_bias,
+                    .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
+                    .row_before = step > 0 ? time * units : units, .ahead = step > 1 ? back : 0,
+                    .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                    .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t g = 0; g < 4 && last; g++) memset(a->d_bias + g * units + first, 0, (size_t)some * sizeof(float));
+    if (step >= 0) {
+        s.gates = a->gates + t * 4 * units, s.cells = a->cells + t * units, s.d_gates = s.d_z = a->d_gates + t * 4 * units;
+        s.before = step ? s.cells + back : a->initial_c;
+        s.d_out = a->d_out ? a->d_out + step * units : 0;
+    }
+    lstm_rows_grad(&s, a->batch, begin, end);
 }

@@ -157,6 +157,51 @@ def lstm_grad(d_gates, d_initial_h, d_initial_c, d_bias, used, d_recurrent_mask,
         d_bias[k] = d_gates[k * block : (k + 1) * block].sum((0, 1))
 
 
+@twin(flops=lambda *, batch, units, **_: batch * units * (8 * units + 30))
+def lstm_units(next, c, gates, out, previous, cells, h, panels, *, batch, time, units, step, sequences, backwards, activation,
+               recurrent_activation):
+    t = time - 1 - step if backwards else step
+    if previous is not None:
+        previous[:, t] = h
+    z = gates[:, t] + (h @ unpacked_gates(panels, units, 4)).reshape(batch, 4, units)
+    i, f, o = (activate(z[:, g], recurrent_activation) for g in (0, 1, 3))
+    g = activate(z[:, 2], activation)
+    c[...] = f * c + i * g
+    next[...] = o * activate(c, activation)
+    if cells is not None:
+        cells[:, t], gates[:, t] = c, np.stack([i, f, g, o], 1)
+    if sequences:
+        out[:, step] = next
+    elif step == time - 1:
+        out[...] = next
+    if previous is not None and step < time - 1:
+        previous[:, t - 1 if backwards else t + 1] = next
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (8 * units + 30))
+def lstm_units_grad(d_gates, d_h, d_c, d_bias, d_out, gates, cells, panels, initial_c, *, batch, time, units, step, backwards, activation,
+                    recurrent_activation):
+    t, back = (time - 1 - step, 1) if backwards else (step, -1)
+    arriving = d_h.copy()
+    if step < time - 1:
+        arriving = d_gates[:, t - back].reshape(batch, 4 * units) @ unpacked(panels, 4 * units, units)
+    if step < 0:
+        d_h[...] = arriving
+        return
+    if step == time - 1:
+        d_bias[...] = d_h[...] = 0
+    if d_out is not None:
+        arriving = arriving + d_out[:, step]
+    i, f, g, o = gates[:, t].transpose(1, 0, 2)
+    y = activate(cells[:, t], activation)
+    before = cells[:, t + back] if step else 0 if initial_c is None else initial_c
+    d = d_c + arriving * o * slope(y, activation)
+    d_gates[:, t] = np.stack([d * g * slope(i, recurrent_activation), d * before * slope(f, recurrent_activation),
+                              d * i * slope(g, activation), arriving * y * slope(o, recurrent_activation)], 1)
+    d_c[...] = d * f
+    d_bias += d_gates[:, t].sum(0).reshape(d_bias.shape)
+
+
 # ---- the op ----
 
 class Recurrence(Op, abstract=True):
@@ -297,13 +342,40 @@ class LSTM(Recurrence):
         if self.traced:
             previous, cells = self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about
+        if self._apart(about, mask, recurrent_mask):
+            return self._by_units(outs, gates, previous, cells, panels, initial_h, initial_c, about)
         kernels.lstm(*outs, gates, previous, cells, panels, initial_h, initial_c, mask, recurrent_mask, **about)
+
+    @staticmethod
+    def _apart(about, mask, recurrent_mask):
+        """Whether units, not rows, are shared out, a call a step: of few rows each would read all the weights, which are many."""
+        batch, units = about["batch"], about["units"]
+        few = 0 < batch < (16 if units >= 256 else 4 if units >= 128 else 0)
+        return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about["rounded"]
+
+    def _by_units(self, outs, gates, previous, cells, panels, initial_h, initial_c, about):
+        """A call a step: each thread has its own units."""
+        (out, last_h, c), time = outs, about["time"]
+        about = {k: v for k, v in about.items() if k not in ("block", "zero_masked", "rounded")}
+        h, spare = initial_h, [self.empty(last_h.shape), self.empty(last_h.shape)]
+        if initial_c is None:
+            kernels.fill(c, size=c.size, value=0.0)
+        else:
+            kernels.copy(c, initial_c, size=c.size)
+        if h is None:
+            h = self.empty(last_h.shape)
+            kernels.fill(h, size=h.size, value=0.0)
+        for step in range(time):
+            to = last_h if step == time - 1 else spare[step % 2]
+            kernels.lstm_units(to, c, gates, out, previous, cells, h, panels, step=step, **about)
+            h = to
 
     def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
                  d_recurrent_mask=None):
         x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about = self.saved
         batch, units = len(x), about["units"]
-        blocks = -(-batch // about["block"])
+        apart = self._apart(about, mask, recurrent_mask)
+        blocks = 1 if apart else -(-batch // about["block"])
         if self.bfloat16:
             panels = pack(self, recurrent_kernel, depth=4 * units, columns=units, b_depth=1, b_column=4 * units)
         else:
@@ -311,13 +383,27 @@ class LSTM(Recurrence):
         d_gates, shares = self.empty(gates.shape), self.empty((blocks, 4, units))
         d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
         used = None if recurrent_mask is None else self.empty(previous.shape)
-        kernels.lstm_grad(d_gates, d_initial_h, d_initial_c, shares, used, d_recurrent_mask, *d_outs, gates, previous, cells, panels,
-                          initial_c, mask, recurrent_mask, **about)
+        if apart:
+            self._by_units_grad(d_outs, d_gates, d_initial_h, d_initial_c, shares, gates, cells, panels, initial_c, about)
+        else:
+            kernels.lstm_grad(d_gates, d_initial_h, d_initial_c, shares, used, d_recurrent_mask, *d_outs, gates, previous, cells, panels,
+                              initial_c, mask, recurrent_mask, **about)
         if d_bias is not None:
             kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=4 * units)
         self.d_inputs(d_x, d_gates, kernel)
         self.d_weight(d_kernel, x, d_gates)
         self.d_weight(d_recurrent_kernel, previous if used is None else used, d_gates)
+
+    def _by_units_grad(self, d_outs, d_gates, d_h, d_c, d_bias, gates, cells, panels, initial_c, about):
+        d_out, d_last_h, d_last_c = d_outs
+        kernels.copy(d_c, d_last_c, size=d_c.size)
+        kernels.copy(d_h, d_last_h, size=d_h.size)
+        if not about["sequences"]:
+            kernels.accumulate(d_h, d_out, size=d_h.size)
+            d_out = None
+        about = {k: v for k, v in about.items() if k not in ("block", "zero_masked", "sequences", "rounded")}
+        for step in range(about["time"] - 1, -2, -1):
+            kernels.lstm_units_grad(d_gates, d_h, d_c, d_bias[0], d_out, gates, cells, panels, initial_c, step=step, **about)
 
     cases = [
         case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),
@@ -330,6 +416,8 @@ class LSTM(Recurrence):
         case(x=(2, 4, 3), kernel=(3, 12), recurrent_kernel=(3, 12), bias=(12,), initial_c=(2, 3), initial_h=(2, 3),
              mask=np.array([[False] * 4, [False, True, True, False]]), activation="linear", recurrent_activation="tanh"),
         case(x=(13, 2, 2), kernel=(2, 132), recurrent_kernel=(33, 132), bias=(132,), recurrent_mask=(13, 33)),
+        case(x=(2, 3, 2), kernel=(2, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True),
+        case(x=(3, 2, 1), kernel=(1, 516), recurrent_kernel=(129, 516), bias=(516,), initial_h=(3, 129), initial_c=(3, 129), go_backwards=True),
         case(x=(2, 0, 3), kernel=(3, 8), recurrent_kernel=(2, 8), bias=(8,), initial_h=(2, 2)),
         case(x=(0, 3, 2), kernel=(2, 8), recurrent_kernel=(2, 8), bias=(8,), return_sequences=True),
         case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(12,), return_sequences=True, bfloat16=True),
@@ -339,7 +427,9 @@ class LSTM(Recurrence):
     ]
     bench = [case(x=(32, 80, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,)),
              case(x=(32, 100, 128), kernel=(128, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True),
-             case(x=(1, 80, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,))]
+             case(x=(64, 50, 256), kernel=(256, 1024), recurrent_kernel=(256, 1024), bias=(1024,), return_sequences=True),
+             case(x=(1, 80, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,)),
+             case(x=(1, 25, 128), kernel=(128, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True)]
     wrong = [case(x=(3, 4), kernel=(2, 12), recurrent_kernel=(3, 12)), case(x=(3, 4, 3), kernel=(2, 12), recurrent_kernel=(3, 12)),
              case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 11)), case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(11,)),
              case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), initial_h=(3, 2)),
