@@ -113,7 +113,7 @@ CHECK(check_classes, INT32_MIN)
 
 /* ---- take and its gradient ---- */
 
-enum { AHEAD = 6 };        /* rows that are fetched before they are read, because no prefetcher can guess them */
+enum { ROWS_AHEAD = 6 };        /* rows that are fetched before they are read, because no prefetcher can guess them */
 
 INLINE void fetch_row(const float *row, int64_t inner)
 {
@@ -137,7 +137,7 @@ KERNEL(take, a->outer * a->count, a->inner + 2,
         const float *x = a->x + k / a->count * a->size * inner;
         float *out = a->out + k * inner;
         for (int64_t j = 0; j < n; j++, out += inner) {
-            if (j + AHEAD < n) fetch_row(x + indices[j + AHEAD] * inner, inner);
+            if (j + ROWS_AHEAD < n) fetch_row(x + indices[j + ROWS_AHEAD] * inner, inner);
             const float *row = x + indices[j] * inner;
             int64_t c = 0;
             for (; c + VL <= inner; c += VL) vstore(out + c, vload(row + c));
@@ -200,7 +200,7 @@ KERNEL(take_grad, a->outer * pieces(a->size, take_block(a->inner)),
             float *to = d_x + r * inner;
             for (int64_t i = begins; i < ends; i++) {
                 const float *row = d_out + a->order[i] * inner;
-                if (i + AHEAD < last) fetch_row(d_out + a->order[i + AHEAD] * inner, inner);
+                if (i + ROWS_AHEAD < last) fetch_row(d_out + a->order[i + ROWS_AHEAD] * inner, inner);
                 int64_t c = 0;
                 if (i == begins) for (; c + VL <= inner; c += VL) vstore(to + c, vload(row + c));
                 else for (; c + VL <= inner; c += VL) vstore(to + c, vload(to + c) + vload(row + c));
