@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl import _core
 from fastdl.ops.bfloat16 import pairs, rounded, unpaired
 from fastdl.ops.linear import MatMul
 
@@ -47,6 +48,21 @@ def test_sums_take_pairs_upwards_and_the_second_product_first(isa, rows, depth, 
         assert (bits(product(a, b)) == bits(wanted)).all()
         assert (bits(product(a[-1:], b)) == bits(wanted[-1:])).all(), "bits depend on the rows beside"
         assert (bits(product(np.ascontiguousarray(a.T).T, b)) == bits(wanted)).all()
+
+
+@pytest.mark.parametrize("guard", ["start", "end"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("rows, depth, columns", [(57, 300, 65), (169, 513, 257), (450, 40, 10), (16, 601, 5), (5, 2049, 3), (1, 1000, 700)])
+def test_exact_in_blocks(rows, depth, columns, turned, guard, c_isa, rng):
+    """Whole numbers: every partial sum is exact, so that one wrong index shows. Buffers end or start at a protected page."""
+    _core.set_guard(guard)
+    arrays = []
+    for shape in (depth, rows) if turned else (rows, depth), (columns, depth) if turned else (depth, columns):
+        arrays.append(_core.empty(shape))
+        arrays[-1][...] = rng.integers(-3, 4, shape)
+    a, b = (x.T if turned else x for x in arrays)
+    got = MatMul.apply(*arrays, transpose_a=turned, transpose_b=turned, bfloat16=True).numpy()
+    assert (got == a.astype("float64") @ b).all()
 
 
 @pytest.mark.parametrize("isa", FUSED)
