@@ -9,6 +9,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/winograd.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
@@ -123,6 +124,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_d_kernel),
     ENTRY(im2col),
     ENTRY(col2im),
+
+    /* winograd */
+    ENTRY(winograd_images),
+    ENTRY(winograd),
+    ENTRY(winograd_d_kernel),
 
     /* depthwise */
     ENTRY(repeat_channels),

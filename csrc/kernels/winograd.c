@@ -1,0 +1,457 @@
+/* Winograd convolution: kernels of 3 x 3, stride 1. Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
+
+   F(m x m, 3 x 3), m 4 or 2: m x m results of a tile come from a window of n x n numbers, n = m + 2. Along one axis
+
+       y = A^T ((G g) * (B^T d))        d: n numbers of the image, g: 3 of the kernel, y: m results
+
+   which multiplies polynomials by their values at n points: 0, infinity, and NEAR, -NEAR, FAR, -FAR (m = 4) or 1, -1 (m = 2). In two
+   dimensions each point is a pair of them, and at each of the n * n points the sum over the channels is a matrix product
+   (tiles, channels) @ (channels, filters). The gradient of the kernel is G^T ((A d_y) * (B^T d)) summed over tiles.
+
+   NEAR and FAR decide the rounding error: with 3/4 and 3/2 it is a third of that with the usual 1 and 2 (see fastdl/ops/winograd.py).
+   The division of Lagrange's formula is in G: B and A have few digits and are exact. */
+#include "tile.h"
+
+#define NEAR 0.75f
+#define FAR 1.5f
+#define NEAR2 (NEAR * NEAR)
+#define FAR2 (FAR * FAR)
+
+enum {
+    CHUNK = 64,              /* channels or filters transformed at once */
+    WEIGHTS = CHUNK * PANEL + 16,   /* floats of a point of the transformed kernel: not a multiple of 4 KiB */
+    SUM_TILES = 42,          /* tiles transformed at once for the kernel's gradient */
+};
+
+/* The point of `power` in Lagrange's formula: 1 / N, p / N, p^2 / N for the pair r of points, p and -p. */
+INLINE float lagrange(const int m, const int r, const int power)
+{
+    const float p = m == 2 ? 1 : r == 1 ? NEAR : FAR;
+    const double below = m == 2 ? 2.0 : 2.0 * p * p * (r == 1 ? NEAR2 - FAR2 : FAR2 - NEAR2);
+    return (float)((power > 0 ? p : 1) * (power > 1 ? p : 1) / below);
+}
+
+/* ---- the transforms along one axis. Points come in pairs: 0 and infinity, then p and -p. ---- */
+
+/* B^T d: the numbers d (n) at the pair r. */
+INLINE void image_pair(vf *low, vf *high, const vf *d, const int m, const int r)
+{
+    if (m == 2) {
+        *low = r ? d[2] + d[1] : d[2] - d[0];
+        *high = r ? d[2] - d[1] : d[3] - d[1];
+    } else if (!r) {
+        const vf all = vset(NEAR2 * FAR2), both = vset(-NEAR2 - FAR2);
+        *low = vfma(d[0], all, vfma(d[2], both, d[4]));
+        *high = vfma(d[1], all, vfma(d[3], both, d[5]));
+    } else {
+        const float p = r == 1 ? NEAR : FAR, other = r == 1 ? FAR2 : NEAR2;
+        const vf even = vfma(d[2], vset(-other), d[4]), odd = vfma(d[1], vset(-other * p), d[3] * vset(p));
+        *low = even + odd;
+        *high = even - odd;
+    }
+}
+
+/* G g: the kernel g (3) at the pair r. */
+INLINE void kernel_pair(vf *low, vf *high, const vf *g, const int m, const int r)
+{
+    if (!r) {
+        *low = g[0] * vset(m == 2 ? -1 : 1 / (NEAR2 * FAR2));
+        *high = g[2];
+    } else {
+        const vf even = vfma(g[2], vset(lagrange(m, r, 2)), g[0] * vset(lagrange(m, r, 0))), odd = g[1] * vset(lagrange(m, r, 1));
+        *low = even + odd;
+        *high = even - odd;
+    }
+}
+
+/* A y: the gradient y (m) of the results at the pair r. */
+INLINE void gradient_pair(vf *low, vf *high, const vf *y, const int m, const int r)
+{
+    if (!r) {
+        *low = y[0];
+        *high = y[m - 1];
+    } else {
+        const float p = r == 1 ? NEAR : FAR;
+        const vf even = m == 2 ? y[0] : vfma(y[2], vset(p * p), y[0]), odd = m == 2 ? y[1] : vfma(y[3], vset(p * p * p), y[1] * vset(p));
+        *low = even + odd;
+        *high = even - odd;
+    }
+}
+
+/* y += A^T x: what the pair r adds to the results y (m); pair 0 comes first, and sets y. */
+INLINE void result_pair(vf *y, const vf low, const vf high, const int m, const int r)
+{
+    if (!r) {
+        UNROLL for (int k = 0; k < m; k++) y[k] = vset(0);
+        y[0] = low;
+        y[m - 1] = high;
+        return;
+    }
+    const vf even = low + high, odd = low - high;
+    const float p = m == 2 ? 1 : r == 1 ? NEAR : FAR;
+    y[0] = y[0] + even;
+    if (m == 2) y[1] = y[1] + odd;
+    else {
+        y[1] = r == 1 ? odd * vset(p) : vfma(odd, vset(p), y[1]);
+        y[2] = r == 1 ? even * vset(p * p) : vfma(even, vset(p * p), y[2]);
+        y[3] = vfma(odd, vset(p * p * p), y[3]);
+    }
+}
+
+/* g += G^T x: what the pair r adds to the gradient g (3) of the kernel. */
+INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, const int r)
+{
+    if (!r) {
+        g[0] = low * vset(m == 2 ? -1 : 1 / (NEAR2 * FAR2));
+        g[1] = vset(0);
+        g[2] = high;
+        return;
+    }
+    const vf even = low + high, odd = low - high;
+    g[0] = vfma(even, vset(lagrange(m, r, 0)), g[0]);
+    g[1] = r == 1 ? odd * vset(lagrange(m, r, 1)) : vfma(odd, vset(lagrange(m, r, 1)), g[1]);
+    g[2] = vfma(even, vset(lagrange(m, r, 2)), g[2]);
+}
+
+/* ---- in two dimensions: VL channels or filters of a tile. Point (i, j) is number i * n + j, `point` floats apart. ---- */
+
+#define PAIRS(m) ((m) / 2 + 1)
+
+/* Windows or gradients x, `row` and `column` floats apart, at all points. `pair` is one of the transforms above, of `size` numbers. */
+#define TO_POINTS(to, point, x, row, column, m, size, pair)                                                            \
+    UNROLL for (int r = 0; r < PAIRS(m); r++) {                                                                        \
+        vf half[2][6];                                                                                                 \
+        UNROLL for (int j = 0; j < (size); j++) {                                                                      \
+            vf line[6];                                                                                                \
+            UNROLL for (int i = 0; i < (size); i++) line[i] = vload((x) + i * (row) + j * (column));                   \
+            pair(&half[0][j], &half[1][j], line, m, r);                                                                \
+        }                                                                                                              \
+        UNROLL for (int h = 0; h < 2; h++)                                                                             \
+            UNROLL for (int s = 0; s < PAIRS(m); s++) {                                                                \
+                vf low, high;                                                                                          \
+                pair(&low, &high, half[h], m, s);                                                                      \
+                vstore((to) + ((2 * r + h) * (m + 2) + 2 * s) * (point), low);                                         \
+                vstore((to) + ((2 * r + h) * (m + 2) + 2 * s + 1) * (point), high);                                    \
+            }                                                                                                          \
+    }
+
+/* y (size, size) from all points. */
+#define FROM_POINTS(y, from, point, m, size, pair)                                                                     \
+    UNROLL for (int r = 0; r < PAIRS(m); r++) {                                                                        \
+        vf half[2][4];                                                                                              \
+        UNROLL for (int h = 0; h < 2; h++)                                                                             \
+            UNROLL for (int s = 0; s < PAIRS(m); s++) {                                                                \
+                const float *at = (from) + ((2 * r + h) * (m + 2) + 2 * s) * (point);                                  \
+                pair(half[h], vload(at), vload(at + (point)), m, s);                                                   \
+            }                                                                                                          \
+        UNROLL for (int j = 0; j < (size); j++) {                                                                      \
+            vf line[4];                                                                                             \
+            UNROLL for (int i = 0; i < (size); i++) line[i] = (y)[i][j];                                               \
+            pair(line, half[0][j], half[1][j], m, r);                                                                  \
+            UNROLL for (int i = 0; i < (size); i++) (y)[i][j] = line[i];                                               \
+        }                                                                                                              \
+    }
+
+/* ---- tiles of images ---- */
+
+INLINE int64_t whole16(int64_t n) { return (n + 15) / 16 * 16; }      /* the same on every instruction set */
+
+/* Tile (image, i, j) starts at row i * step - top and column j * step - left of its image. */
+typedef struct tiling {
+    const float *images;
+    int64_t height, width, channels, down, across, step, top, left;
+} tiling;
+
+/* Channels first .. first + count of the size x size window of a tile: in place where all of it is inside the image, else copied to
+   `patch` with zeros around and behind. Returns where it is; *row and *column are its strides. */
+static const float *window_of(const tiling *t, int64_t tile, int64_t size, int64_t first, int64_t count, float *patch,
+                              int64_t *row, int64_t *column)
+{
+    const int64_t y = tile / t->across % t->down * t->step - t->top, x = tile % t->across * t->step - t->left;
+    const float *image = t->images + tile / t->across / t->down * t->height * t->width * t->channels + first;
+    if (y >= 0 && x >= 0 && y + size <= t->height && x + size <= t->width && count % 16 == 0) {
+        *row = t->width * t->channels, *column = t->channels;
+        return image + (y * t->width + x) * t->channels;
+    }
+    *row = size * CHUNK, *column = CHUNK;
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t j = 0; j < size; j++) {
+            const int64_t from_y = y + i, from_x = x + j;
+            const int inside = from_y >= 0 && from_y < t->height && from_x >= 0 && from_x < t->width;
+            const float *from = inside ? image + (from_y * t->width + from_x) * t->channels : image;
+            float *to = patch + (i * size + j) * CHUNK;
+            int64_t c = 0;
+            for (; inside && c + VL <= count; c += VL) vstore(to + c, vload(from + c));
+            for (; c < whole16(count); c += VL) vstore(to + c, inside ? vload_n(from + c, most(count - c, 0)) : vset(0));
+        }
+    return patch;
+}
+
+/* `count` channels of n tiles at all points: v[point][tile][channel], points `point` floats apart, tiles whole16(count). */
+INLINE void transform_images_of(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
+                                float *patch, const int m)
+{
+    const int64_t wide = whole16(count);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row, column;
+        const float *x = window_of(t, tile + i, m + 2, first, count, patch, &row, &column);
+        for (int64_t c = 0; c < wide; c += VL) { TO_POINTS(v + i * wide + c, point, x + c, row, column, m, m + 2, image_pair) }
+    }
+}
+
+static void transform_images(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
+                             float *patch, int64_t m)
+{
+    if (m == 4) transform_images_of(v, point, t, tile, n, first, count, patch, 4);
+    else transform_images_of(v, point, t, tile, n, first, count, patch, 2);
+}
+
+/* `count` filters of the gradients of n tiles at all points, in panels: v[point][panel][tile][PANEL]. */
+INLINE void transform_gradients_of(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
+                                   float *patch, const int m)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row, column;
+        const float *x = window_of(t, tile + i, m, first, count, patch, &row, &column);
+        for (int64_t c = 0; c < whole16(count); c += VL) {
+            float *to = v + (c / PANEL * n + i) * PANEL + c % PANEL;
+            TO_POINTS(to, point, x + c, row, column, m, m, gradient_pair)
+        }
+    }
+}
+
+/* u[point][row][PANEL] from `rows` rows of one panel of the kernel: number (tap, row, column) is w[tap * tap_step + row * row_step + column]. */
+INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, const int m)
+{
+    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL)
+        for (int64_t c = 0; c < whole16(columns); c += VL) {
+            vf g[3][3];
+            UNROLL for (int i = 0; i < 3; i++)
+                UNROLL for (int j = 0; j < 3; j++) {
+                    const float *from = w + (3 * i + j) * tap_step + c;
+                    g[i][j] = columns - c >= VL ? vload(from) : vload_n(from, most(columns - c, 0));
+                }
+            UNROLL for (int r = 0; r < PAIRS(m); r++) {
+                vf half[2][3];
+                UNROLL for (int j = 0; j < 3; j++) {
+                    const vf line[3] = { g[0][j], g[1][j], g[2][j] };
+                    kernel_pair(&half[0][j], &half[1][j], line, m, r);
+                }
+                UNROLL for (int h = 0; h < 2; h++)
+                    UNROLL for (int s = 0; s < PAIRS(m); s++) {
+                        vf low, high;
+                        kernel_pair(&low, &high, half[h], m, s);
+                        vstore(u + c + ((2 * r + h) * (m + 2) + 2 * s) * WEIGHTS, low);
+                        vstore(u + c + ((2 * r + h) * (m + 2) + 2 * s + 1) * WEIGHTS, high);
+                    }
+            }
+        }
+}
+
+static void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, int64_t m)
+{
+    if (m == 4) transform_kernel_of(u, w, tap_step, row_step, rows, columns, 4);
+    else transform_kernel_of(u, w, tap_step, row_step, rows, columns, 2);
+}
+
+/* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
+INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
+                             const float *bias, int64_t activation, const int m)
+{
+    for (int64_t i = 0; i < n; i++, tile++) {
+        const int64_t top = tile / t->across % t->down * m, left = tile % t->across * m;
+        const int64_t rows = least(t->height - top, m), across = least(t->width - left, m);
+        float *to = out + ((tile / t->across / t->down * t->height + top) * t->width + left) * t->channels;
+        for (int64_t c = 0; c < columns; c += VL) {
+            const int64_t left_over = columns - c;
+            const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
+            vf y[4][4];
+            FROM_POINTS(y, products + i * PANEL + c, point, m, m, result_pair)
+            UNROLL for (int r = 0; r < m; r++)
+                UNROLL for (int q = 0; q < m; q++) y[r][q] = activate(y[r][q] + b, activation);
+            if (rows == m && across == m && left_over >= VL) {
+                UNROLL for (int r = 0; r < m; r++)
+                    UNROLL for (int q = 0; q < m; q++) vstore(to + c + (r * t->width + q) * t->channels, y[r][q]);
+            } else {
+                UNROLL for (int r = 0; r < m; r++)
+                    UNROLL for (int q = 0; q < m; q++)
+                        if (r < rows && q < across) vstore_n(to + c + (r * t->width + q) * t->channels, y[r][q], left_over);
+            }
+        }
+    }
+}
+
+static void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
+                          const float *bias, int64_t activation, int64_t m)
+{
+#define CASE(act) \
+    if (m == 4) store_results_of(out, t, tile, n, products, point, columns, bias, act, 4); \
+    else store_results_of(out, t, tile, n, products, point, columns, bias, act, 2)
+    switch (activation) {
+    case ACT_LINEAR: CASE(ACT_LINEAR); break;
+    case ACT_RELU: CASE(ACT_RELU); break;
+    case ACT_SIGMOID: CASE(ACT_SIGMOID); break;
+    default: CASE(ACT_TANH); break;
+    }
+#undef CASE
+}
+
+/* ---- the convolution, and with the kernel flipped the gradient of the images ---- */
+
+INLINE int64_t tiles_of(int64_t batch, int64_t height, int64_t width, int64_t m) { return batch * pieces(height, m) * pieces(width, m); }
+
+/* All windows at all points, for layers whose channels do not fit into scratch.  One item: CHUNK channels of `block` tiles. */
+KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->block) * pieces(a->channels, CHUNK),
+       (double)a->block * CHUNK * (a->tile + 2) * (a->tile + 2) * 1.5,
+    float *v;             /* (chunks of channels, points, tiles, at most 64 channels) */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t top;
+    int64_t left;
+    int64_t tile;
+    int64_t block;)
+{
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
+    const int64_t chunks = pieces(a->channels, CHUNK);
+    const tiling t = { a->images, a->height, a->width, a->channels, pieces(a->out_height, a->tile), pieces(a->out_width, a->tile),
+                       a->tile, a->top, a->left };
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
+        const int64_t wide = whole16(count);
+        transform_images(a->v + first * points * tiles + tile * wide, tiles * wide, &t, tile, least(tiles - tile, a->block), first, count,
+                         (float *)worker->scratch, a->tile);
+    }
+}
+
+/* out = activation(bias + convolution).  One item: `block` tiles by a part of the panels of filters. */
+KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->block) * a->parts,
+       a->block / 6.0 * (a->tile + 2) * (a->tile + 2) * a->channels * a->filters / a->parts,
+    float *out;           /* (batch, out_height, out_width, filters) */
+    OPTIONAL const float *images;    /* (batch, height, width, channels) */
+    OPTIONAL const float *v;         /* of winograd_images, else from images in scratch */
+    const float *kernel;  /* (9, channels, filters) by the strides tap_step, row_step and, for 32 filters, panel_step */
+    OPTIONAL const float *bias;      /* (filters) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t filters;
+    int64_t top;
+    int64_t left;
+    int64_t tap_step;
+    int64_t row_step;
+    int64_t panel_step;
+    int64_t activation;
+    int64_t tile;
+    int64_t block;
+    int64_t parts;)
+{
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
+    const int64_t blocks = pieces(tiles, a->block), panels = pieces(a->filters, PANEL), point = a->block * PANEL + 16;
+    const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
+    const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
+    const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
+    float *u = (float *)worker->scratch, *products = u + points * WEIGHTS, *patch = products + points * point;
+    float *own = patch + points * CHUNK;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
+        const float *v = a->v;
+        int64_t v_point = 0;
+        for (int64_t first = 0; !a->v && first < a->channels; first += CHUNK) {
+            const int64_t count = least(a->channels - first, CHUNK);
+            v_point = a->block * CHUNK + 16;
+            transform_images(own + first / CHUNK * points * v_point, v_point, &from, tile, n, first, count, patch, a->tile);
+        }
+        for (int64_t q = panels * part / a->parts; q < panels * (part + 1) / a->parts; q++) {
+            const int64_t columns = least(a->filters - q * PANEL, PANEL);
+            for (int64_t first = 0; first < a->channels; first += CHUNK) {
+                const int64_t count = least(a->channels - first, CHUNK), wide = whole16(count);
+                transform_kernel(u, a->kernel + q * a->panel_step + first * a->row_step, a->tap_step, a->row_step, count, columns, a->tile);
+                v = a->v ? a->v + first * points * tiles + tile * wide : own + first / CHUNK * points * v_point;
+                for (int64_t p = 0; p < points; p++) {
+                    const struct tile t = {
+                        .out = products + p * point, .out_row = PANEL, .a = v + p * (a->v ? tiles * wide : v_point), .a_row = wide,
+                        .a_depth = 1, .b = u + p * WEIGHTS, .b_row = PANEL, .depth = count, .columns = whole16(columns),
+                        .accumulate = first > 0,
+                    };
+                    tile_multiply(&t, n);
+                }
+            }
+            store_results(a->out + q * PANEL, &to, tile, n, products, point, columns, a->bias ? a->bias + q * PANEL : 0, a->activation,
+                          a->tile);
+        }
+    }
+}
+
+/* ---- the gradient of the kernel ---- */
+
+/* One chunk of channels by one of filters of d_kernel from the sums at all points. */
+INLINE void store_d_kernel_of(float *d_kernel, const float *sums, int64_t point, int64_t channels, int64_t filters, int64_t rows,
+                              int64_t columns, const int m)
+{
+    for (int64_t c = 0; c < rows; c++)
+        for (int64_t f = 0; f < columns; f += VL) {
+            vf g[3][3];
+            FROM_POINTS(g, sums + c * CHUNK + f, point, m, 3, kernel_result_pair)
+            UNROLL for (int i = 0; i < 3; i++)
+                UNROLL for (int j = 0; j < 3; j++)
+                    vstore_n(d_kernel + ((3 * i + j) * channels + c) * filters + f, g[i][j], columns - f);
+        }
+}
+
+/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 64 filters for one piece. */
+KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->piece) * pieces(a->channels, CHUNK) *
+       pieces(a->filters, CHUNK), a->piece / 6.0 * (a->tile + 2) * (a->tile + 2) * least(a->channels, CHUNK) * least(a->filters, CHUNK),
+    float *d_kernel;      /* (pieces, 3, 3, channels, filters) */
+    const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t filters;
+    int64_t top;
+    int64_t left;
+    int64_t tile;
+    int64_t piece;)
+{
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
+    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
+    const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
+    const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
+    const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
+    const int64_t point = CHUNK * CHUNK + 16, v_point = SUM_TILES * CHUNK + 16;
+    float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + points * v_point, *patch = z + points * v_point;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        const int64_t stop = least((index + 1) * a->piece, tiles);
+        for (int64_t tile = index * a->piece, n; tile < stop; tile += n) {
+            n = least(stop - tile, SUM_TILES);
+            transform_images(v, v_point, &x, tile, n, channel, rows, patch, a->tile);
+            if (a->tile == 4) transform_gradients_of(z, v_point, &d, tile, n, filter, columns, patch, 4);
+            else transform_gradients_of(z, v_point, &d, tile, n, filter, columns, patch, 2);
+            for (int64_t p = 0; p < points; p++)
+                for (int64_t q = 0; q < columns; q += PANEL) {
+                    const struct tile t = {
+                        .out = sums + p * point + q, .out_row = CHUNK, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
+                        .b = z + p * v_point + q * n, .b_row = PANEL, .depth = n, .columns = whole16(least(columns - q, PANEL)),
+                        .accumulate = tile > index * a->piece,
+                    };
+                    tile_multiply(&t, rows);
+                }
+        }
+        float *to = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter;
+        if (a->tile == 4) store_d_kernel_of(to, sums, point, a->channels, a->filters, rows, columns, 4);
+        else store_d_kernel_of(to, sums, point, a->channels, a->filters, rows, columns, 2);
+    }
+}

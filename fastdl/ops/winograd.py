@@ -1,0 +1,154 @@
+"""Winograd's algorithm for convolutions of 3 x 3 with stride 1, which ops.convolution calls where it pays.
+
+F(4x4, 3x3) takes 36 multiplications for a tile of 4 x 4 results where the direct sum takes 144, F(2x2, 3x3) 16 for 36. In exact arithmetic
+the results are those of the direct sum; in float32 their error stays below 1e-5 of the largest output (tests/ops/test_winograd.py), with
+up to 512 channels about 3e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
+the error is four times as large. A number that is not finite spoils its whole tile. See csrc/kernels/winograd.c for the formulas.
+"""
+
+import numpy as np
+
+from ..op import kernels, twin
+from .linear import PANEL, activate, strided
+
+__all__ = []
+
+CHUNK, SCRATCH = 64, 500_000                 # as in csrc/kernels/winograd.c; floats of scratch
+NEAR, FAR = 0.75, 1.5
+
+
+def matrices(tile):
+    """A (points, tile), G (points, 3) and B (points, points): results = A^T ((G g) * (B d)), the points in the order of the kernels."""
+    p = [0.0, np.inf, 1.0, -1.0] if tile == 2 else [0.0, np.inf, NEAR, -NEAR, FAR, -FAR]
+    finite = [x for x in p if x != np.inf]
+    powers = lambda n: np.array([[float(k == n - 1) if x == np.inf else x ** k for k in range(n)] for x in p])
+    lagrange = np.array([1.0 if x == np.inf else np.prod([x - q for q in finite if q != x]) for x in p])
+    b = np.zeros((len(p), len(p)))
+    for i, x in enumerate(p):
+        roots = np.poly([q for q in finite if q != x])[::-1]
+        b[i, :len(roots)] = roots
+    return powers(tile), powers(3) / lagrange[:, None], b
+
+
+def seen(images, tile, size, down, across, top, left):
+    """(points, points, batch * down * across, channels): the size x size window of every tile, zeros outside the images."""
+    batch, height, width, channels = images.shape
+    before = max(top, 0), max(left, 0)
+    reach = (down - 1) * tile + size - top + before[0], (across - 1) * tile + size - left + before[1]
+    padded = np.zeros((batch, max(reach[0], height + before[0]), max(reach[1], width + before[1]), channels), images.dtype)
+    padded[:, before[0]:before[0] + height, before[1]:before[1] + width] = images
+    padded = padded[:, before[0] - top:, before[1] - left:]
+    b, y, x, c = padded.strides
+    found = np.lib.stride_tricks.as_strided(padded, (size, size, batch, down, across, channels), (y, x, b, y * tile, x * tile, c))
+    return found.reshape(size, size, batch * down * across, channels)
+
+
+def both(matrix, x):
+    """The matrix applied to the first two axes: (rows, rows, ...)."""
+    matrix = matrix.astype(x.dtype)
+    return np.einsum("ai,bj,ij...->ab...", matrix, matrix, x, optimize=True)
+
+
+def at_points(images, *, batch, height, width, channels, out_height, out_width, top, left, tile, **_):
+    """(points, points, tiles, channels)."""
+    b = matrices(tile)[2]
+    return both(b, seen(images.reshape(batch, height, width, channels), tile, tile + 2, -(-out_height // tile), -(-out_width // tile), top, left))
+
+
+def chunks_of(v, tiles, channels, points):
+    """Views (points, tiles, channels of a chunk, with zeros up to a multiple of 16) of winograd_images' output."""
+    v = v.reshape(-1)
+    for first in range(0, channels, CHUNK):
+        count = min(channels - first, CHUNK)
+        wide = -(-count // 16) * 16
+        yield first, count, v[first * points * tiles:][:points * tiles * wide].reshape(points, tiles, wide)
+
+
+@twin
+def winograd_images(v, images, *, channels, tile, block, **sizes):
+    x = at_points(images, channels=channels, tile=tile, **sizes)
+    x = x.reshape(-1, *x.shape[2:])
+    for first, count, part in chunks_of(v, x.shape[1], channels, len(x)):
+        part[..., :count], part[..., count:] = x[..., first:first + count], 0
+
+
+def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
+    return 2 * batch * -(-out_height // tile) * -(-out_width // tile) * (tile + 2) ** 2 * channels * filters
+
+
+@twin(flops=_flops)
+def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, channels, filters, tap_step, row_step, panel_step, activation,
+             tile, block, parts, **sizes):
+    down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
+    if not out.size:
+        return
+    if v is None:
+        x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
+    else:
+        whole = [part[..., :count] for _, count, part in chunks_of(v, batch * down * across, channels, points * points)]
+        x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
+    a, g, _ = matrices(tile)
+    panels = [strided(kernel.reshape(-1)[q * panel_step:], (3, 3, channels, min(filters - q * PANEL, PANEL)), 3 * tap_step, tap_step, row_step, 1)
+              for q in range(-(-filters // PANEL))]
+    y = both(a.T, x @ both(g, np.concatenate(panels, -1))).reshape(tile, tile, batch, down, across, filters)
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
+@twin(flops=_flops)
+def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, channels, filters, tile, piece, **sizes):
+    x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
+    a, g, _ = matrices(tile)
+    d = both(a, seen(d_out.reshape(batch, out_height, out_width, filters), tile, tile, -(-out_height // tile), -(-out_width // tile), 0, 0))
+    d_kernel = d_kernel.reshape(-1, 3, 3, channels, filters)
+    for i in range(len(d_kernel)):
+        own = slice(i * piece, (i + 1) * piece)
+        d_kernel[i] = both(g.T, x[:, :, own].swapaxes(2, 3) @ d[:, :, own])
+
+
+# ---- what Conv2D calls ------------------------------------------------------------------------------------------------
+
+def tile_of(channels, filters, height, width):
+    """4 for F(4x4, 3x3), 2 for F(2x2, 3x3), 0 for the direct sum: what is fastest for outputs of height x width, by the layer's shape."""
+    return 4 if min(channels, filters) >= 32 else 0
+
+
+def _axes(sizes):
+    return {name: sizes[name] for name in ("batch", "height", "width", "channels", "out_height", "out_width", "top", "left")}
+
+
+def _tiles(sizes, tile):
+    return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
+
+
+def convolve(op, out, images, kernel, bias, sizes, tile, steps, activation=0):
+    """out = activation(bias + convolution); kernel by the strides `steps` of its 9 places, its rows and its panels of 32 columns."""
+    if not out.size:
+        return
+    sizes, tiles, channels, filters = _axes(sizes), _tiles(sizes, tile), sizes["channels"], out.shape[-1]
+    points, panels = (tile + 2) ** 2, -(-filters // PANEL)
+    # The transformed windows of a block of tiles are kept in scratch where all their channels fit and there are blocks for all threads.
+    own = 56 if channels <= 64 else 42 if channels <= 128 else 0
+    v, most = None, own or 64
+    if not own or tiles < 8 * own:
+        v = op.empty((points * tiles * -(-channels // 16) * 16,))
+        most = 56
+    block = -(-tiles // -(-tiles // most))
+    if v is not None:
+        kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
+    kernels.winograd(out, images if v is None else None, v, kernel, bias, **sizes, filters=filters, tap_step=steps[0], row_step=steps[1],
+                     panel_step=steps[2], activation=activation, tile=tile, block=block, parts=1 if v is None else panels)
+
+
+def kernel_gradient(op, d_kernel, d_out, images, sizes, tile):
+    """The gradient of the kernel from d_out, before the activation."""
+    tiles, size = _tiles(sizes, tile), d_kernel.size
+    if not tiles:
+        kernels.fill(d_kernel, size=size, value=0.0)
+        return
+    piece = max(126, -(-tiles // 16))
+    count = -(-tiles // piece)
+    parts = d_kernel if count == 1 else op.empty((count, size))
+    kernels.winograd_d_kernel(parts, d_out, images, **_axes(sizes), filters=d_out.shape[-1], tile=tile, piece=piece)
+    if count > 1:
+        kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
