@@ -8,7 +8,7 @@ import numpy as np
 from . import _core, losses, ops
 from .losses import _like, _leading, _pair, _reshaped
 from .ops.loss import LOSS_PIECE
-from .tensor import Parameter, Tensor, kernels
+from .tensor import State, Tensor, kernels
 
 
 class Metric:
@@ -19,8 +19,8 @@ class Metric:
         self.name, self.dtype, self.variables = name or losses._snake(type(self).__name__), dtype or "float32", []
 
     def add_variable(self, shape, name):
-        """A total: a float64 Parameter of zeros."""
-        found = Parameter(_core.empty(shape, "float64"), name, trainable=False)
+        """A total: a float64 State of zeros."""
+        found = State(_core.empty(shape, "float64"), name, trainable=False)
         found.array[...] = 0
         found.path = f"{self.name}/{name}"
         self.variables.append(found)

@@ -6,9 +6,9 @@ import numpy as np
 
 from . import _core
 from .errors import RecordingError, SymbolicError
-from .tensor import DTYPES, Tensor, grad_enabled, kernels  # noqa: F401
+from .tensor import DTYPES, Parameter, State, Tensor, grad_enabled, kernels  # noqa: F401
 
-empty, recorded_calls = _core.empty, _core.recorded_calls
+empty, recorded_calls, of_weights = _core.empty, _core.recorded_calls, _core.of_weights
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 ops_by_name = {}                     # every Op that fastdl defines; saved models name ops by these names only
 flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
@@ -162,19 +162,12 @@ class Op:
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
         traced = self.traced = traced and grad_enabled()
-        if self.views:
-            out = self.forward(*arrays)
+        before = recorded_calls()
+        if before < 0:
+            out = self.compute(arrays)
         else:
-            shape = self.shape(*arrays)
-            dtype = self.result_dtype(*arrays)
-            if type(shape) is list:
-                out = [empty(s, d) for s, d in zip(shape, dtype if type(dtype) is list else [dtype] * len(shape))]
-                self.outputs, self.out_shapes = len(out), [(o.shape, o.dtype) for o in out]
-            else:
-                out = empty(shape, dtype)
-            before = recorded_calls()
-            self.forward(out, *arrays)
-            if before >= 0 and before == recorded_calls() and self.outputs == 1 and out.size:
+            out = self.compute_early(arrays) if not grad_enabled() and _of_weights(inputs, arrays) else self.compute(arrays)
+            if before == recorded_calls() and not self.views and self.outputs == 1 and out.size:
                 raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
                                      "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
         if traced and self.differentiable:       # an op may find out in forward
@@ -184,12 +177,43 @@ class Op:
             return [Tensor(o, True, self, i) for i, o in enumerate(out)]
         return Tensor(out) if type(out) is not list else [Tensor(o) for o in out]
 
+    def compute(self, arrays):
+        """The output, or a list of them, as arrays."""
+        if self.views:
+            return self.forward(*arrays)
+        shape = self.shape(*arrays)
+        dtype = self.result_dtype(*arrays)
+        if type(shape) is list:
+            out = [empty(s, d) for s, d in zip(shape, dtype if type(dtype) is list else [dtype] * len(shape))]
+            self.outputs, self.out_shapes = len(out), [(o.shape, o.dtype) for o in out]
+        else:
+            out = empty(shape, dtype)
+        self.forward(out, *arrays)
+        return out
+
+    def compute_early(self, arrays):
+        """The same of weights alone, in the prologue of the program that is being recorded."""
+        with _core.prologue():
+            out = self.compute(arrays)
+        for o in out if type(out) is list else [out]:
+            of_weights(o, True)
+        return out
+
     def empty(self, shape, dtype=None):
         """A workspace array of the op's own floating-point dtype."""
         return empty(shape, dtype or self.dtype)
 
     def prepared(self, shape, fill, *sources):
-        """An array that fill(array) computes by kernels from the sources alone: a weight in the layout that a kernel wants."""
+        """An array that fill(array) computes by kernels from the sources alone: a weight in the layout that a kernel wants.
+
+        A recorded program without gradients computes it once for each change of its sources, where these are weights.
+        """
+        if recorded_calls() >= 0 and not grad_enabled() and all(map(of_weights, sources)):
+            with _core.prologue():
+                out = self.empty(shape)
+                fill(out)
+            of_weights(out, True)
+            return out
         out = self.empty(shape)
         fill(out)
         return out
@@ -258,6 +282,16 @@ def _float_of(arrays):
         if a is not None and a.dtype.kind == "f":
             return a.dtype
     return FLOAT32
+
+
+def _of_weights(inputs, arrays):
+    """Whether a call in the step that is being recorded is given weights, or what was computed from them alone, and numbers.
+
+    The weights among the inputs are marked as such.
+    """
+    found = [of_weights(a, isinstance(x, Parameter) and not isinstance(x, State)) if isinstance(x, Tensor) else None
+             for x, a in zip(inputs, arrays)]
+    return True in found and all(f or f is None and (x is None or type(x) in (int, float)) for f, x in zip(found, inputs))
 
 
 _numbers = {}

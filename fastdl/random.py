@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from . import _core, ops
-from .tensor import Parameter, Tensor, kernels
+from .tensor import State, Tensor, kernels
 
 _lock = threading.Lock()
 _state = None                        # of the stream of seeds that generators without a seed of their own get
@@ -45,14 +45,14 @@ def shuffle_generator():
 class SeedGenerator:
     """A stream of keys for draws; recorded steps advance it at each replay.
 
-    state   Parameter (2) int64: the seed, and how many keys were given
+    state   State (2) int64: the seed, and how many keys were given
     """
 
     def __init__(self, seed=None, name=None):
         if seed is not None and (not isinstance(seed, (int, np.integer)) or isinstance(seed, bool)):
             raise ValueError(f"SeedGenerator: seed must be a whole number or None, not {seed!r}")
         self.name, self.seed = name or "seed_generator", seed
-        self.state = Parameter(_core.empty((2,), "int64"), "seed_generator_state", trainable=False)
+        self.state = State(_core.empty((2,), "int64"), "seed_generator_state", trainable=False)
         self.state.array[...] = new_seed() if seed is None else int(seed), 0
 
     def next(self):

@@ -22,6 +22,8 @@ class Program(_core.Program):
 
     def __str__(self):
         lines = [f"program of {len(self)} calls, {self.nbytes / 1e6:.2f} MB, {self.isa}"]
+        if self.prologue:
+            lines[0] += f"; the first {self.prologue}, the prologue, run only when weights have changed"
         for i, (kernel, label, _, sizes) in enumerate(self.about):
             lines.append(f"{i:4d}  {kernel:24} {label:24} " + " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in sizes.items()))
         return "\n".join(lines)
@@ -29,7 +31,8 @@ class Program(_core.Program):
     __repr__ = lambda self: f"<Program of {len(self)} calls>"
 
     def profile(self, repeats=20):
-        """A Profile: time, GFLOP/s and GB/s of every kernel and layer, over `repeats` replays (which do what replays do)."""
+        """A Profile: time, GFLOP/s and GB/s of every kernel and layer after the prologue, over `repeats` replays (which do what
+        replays do)."""
         seconds = super().profile(repeats)
         return Profile(self, [s / repeats for s in seconds])
 
@@ -57,7 +60,7 @@ class Profile:
 
     def __init__(self, program, seconds):
         found = {}
-        for (kernel, label, nbytes, sizes), s in zip(program.about, seconds):
+        for (kernel, label, nbytes, sizes), s in zip(program.about[program.prologue:], seconds):
             row = found.setdefault((label, kernel), [0, 0.0, 0, 0])
             row[0] += 1
             row[1] += s

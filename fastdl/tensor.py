@@ -72,11 +72,11 @@ class Tensor:
         return self.array
 
     def numpy(self):
-        """The array itself, not a copy."""
+        """The array itself, not a copy; of a Parameter a view that cannot be written to: assign() writes."""
         return self._values("the array of a tensor")
 
     def __array__(self, dtype=None, copy=None):
-        a = self._values("the array of a tensor")
+        a = self.numpy()
         return np.array(a, dtype, copy=copy) if dtype is not None or copy else a
 
     def __dlpack__(self, **options):
@@ -185,10 +185,28 @@ class Parameter(Tensor):
         if _core.recording_now():
             raise RecordingError(f"{self.name}.assign inside a recorded step would happen once only; use ops.assign")
         self.array[...] = value
+        _core.weights_changed()
         return self
+
+    def numpy(self):
+        """The values, in the memory of the Parameter; assign() writes, not this view."""
+        view = self._values("the array of a parameter").view()
+        view.flags.writeable = False
+        return view
+
+    def mark_changed(self):
+        """To be called after writing into .array (or through DLPack) in any other way than assign: recorded predictions keep what
+        they computed from the weights alone."""
+        _core.weights_changed()
 
     def __repr__(self):
         return f"Parameter({self.name!r}, shape={self.array.shape}, dtype={self.array.dtype.name})"
+
+
+class State(Parameter):
+    """A Parameter that steps change without a change of weights: a metric's total, a count, the state of a random generator."""
+
+    __slots__ = ()
 
 
 def tensor(value, dtype=None, requires_grad=False):

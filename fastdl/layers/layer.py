@@ -315,6 +315,7 @@ class Layer(Tracked):
             context.updates.append((parameter, tensor))
         else:
             kernels.copy(parameter.array, tensor.array, size=parameter.array.size)
+            _core.weights_changed()
 
     # -- losses --
 

@@ -91,6 +91,7 @@ class Trainer:
             self.optimizer.apply([p.grad for p in parameters], parameters)
             for parameter, value in updates:
                 kernels.copy(parameter.array, value.array, size=value.array.size)
+            _core.weights_changed()
 
     @no_grad()
     def _test(self, x, y, sample_weight, check_finite=False):
@@ -409,8 +410,9 @@ class Trainer:
         return known[1]
 
     def programs(self):
-        """The recorded programs of train_on_batch and test_on_batch, to print or to profile()."""
-        return [found[0] for _, recorded, _ in self._recorded.values() for found in recorded.programs.values()]
+        """The recorded programs of train_on_batch and test_on_batch, then those of predict, to print or to profile()."""
+        recorded = [r for _, r, _ in self.__dict__.get("_recorded", {}).values()] + [self._predicting()[1]]
+        return [found[0] for r in recorded for found in r.programs.values()]
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from .. import _core
 from ..op import Op, Symbol, case, kernels
-from ..tensor import Tensor, from_numpy
+from ..tensor import State, Tensor, from_numpy
 from .layout import move, strides_of
 from .math import DTYPE_CODES
 from .elementwise import Cast, cast
@@ -187,13 +188,20 @@ def assign(variable, value):
     """Overwrite the numbers of a variable, in place and unseen by gradients; in a recorded step, at every replay. Returns it."""
     value = _for(variable, value, "assign")
     move(variable.array, value, value.shape, strides_of(value.shape), strides_of(value.shape))
+    _changed(variable)
     return variable
 
 
 def assign_add(variable, value):
     """Add to the numbers of a variable, in place and unseen by gradients; in a recorded step, at every replay. Returns it."""
     kernels.accumulate(variable.array, _for(variable, value, "assign_add"), size=variable.size)
+    _changed(variable)
     return variable
+
+
+def _changed(variable):
+    if not isinstance(variable, State):
+        _core.weights_changed()
 
 
 def _for(variable, value, name):

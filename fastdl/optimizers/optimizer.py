@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import RecordingError
-from ..tensor import Parameter, Tensor, kernels
+from ..tensor import Parameter, State, Tensor, kernels
 from .schedules import LearningRateSchedule
 
 NORM_PIECE = 8192                    # as in csrc/kernels/optimizer.c
@@ -40,9 +40,9 @@ class Optimizer:
                              f"  given: clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}")
         self.name = name or _snake(type(self).__name__)
         self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm = weight_decay, clipnorm, clipvalue, global_clipnorm
-        self.iterations = Parameter(_core.empty((), "int64"), "iteration", trainable=False)
+        self.iterations = State(_core.empty((), "int64"), "iteration", trainable=False)
         self.iterations.array[...] = 0
-        self._rate = Parameter(_core.empty((), "float64"), "learning_rate", trainable=False)
+        self._rate = State(_core.empty((), "float64"), "learning_rate", trainable=False)
         self.schedule = None
         self._set_rate(learning_rate)
         self.built, self._slots, self._indices, self._undecayed, self._runs = False, [], {}, set(), None
@@ -174,6 +174,7 @@ class Optimizer:
             if constraint is not None:
                 kernels.copy(v.array, constraint(Tensor(v.array)).array, size=v.size)
         kernels.advance_iterations(self.iterations.array)
+        _core.weights_changed()
 
     def finalize_variable_values(self, var_list):
         """With use_ema: the parameters become their averages. To be called after training."""

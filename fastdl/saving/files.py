@@ -51,7 +51,7 @@ def load_model(filepath, custom_objects=None, compile=True, safe_mode=True):
         seeds = {name: t for name, t in _seeds(model).items() if name in file.shapes}
         values = file.read({**own, **seeds})
         for name, tensor in {**own, **seeds}.items():
-            tensor.array[...] = values[name]
+            tensor.assign(values[name])
         if compile and training is not None:
             with _blamed(filepath):
                 compile_from(model, training)
@@ -74,7 +74,7 @@ def load_weights(model, filepath, skip_mismatch=False):
             own = dict(zip(order, own.values()))
         values = file.read(own)
         for name, w in own.items():
-            w.array[...] = values[name]
+            w.assign(values[name])
 
 
 # -- names of tensors --
@@ -124,7 +124,7 @@ def _load_optimizer(model, file):
         raise ValueError(f"{file.path}: the optimizer's state has {len(file.of('optimizer/'))} tensors; {type(model.optimizer).__name__} has {len(own)}")
     values = file.read(own)
     for name, tensor in own.items():
-        tensor.array[...] = values[name]
+        tensor.assign(values[name])
 
 
 def _difference(own, there):
