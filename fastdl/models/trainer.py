@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import _core, optimizers, random as random_module
 from ..callbacks import CallbackList, History, ProgressBar
+from ..config import winograd_enabled
 from ..data.batches import Arrays, as_kind, source_of
 from ..errors import explanations
 from ..layers.layer import deferred_updates
@@ -396,12 +397,12 @@ class Trainer:
 
     def _remember(self, key, recorded):
         if key and recorded.last and all(k == t.array.dtype for k, t in zip(key[2::2], recorded.last[1])):
-            self.__dict__.setdefault("_quick", {})[key] = (Parameter.changes, Parameter.moves, _core.get_isa()), recorded.last
+            self.__dict__.setdefault("_quick", {})[key] = (Parameter.changes, Parameter.moves, _core.get_isa(), winograd_enabled()), recorded.last
 
     def _again(self, key, *arrays):
         """Replay the program of this key, if nothing has changed since; returns it, or None."""
         known = self.__dict__.get("_quick", {}).get(key)
-        if known is None or known[0] != (Parameter.changes, Parameter.moves, _core.get_isa()):
+        if known is None or known[0] != (Parameter.changes, Parameter.moves, _core.get_isa(), winograd_enabled()):
             return None
         program, inputs, _ = known[1]
         for own, array in zip(inputs, arrays):

@@ -8,12 +8,14 @@ the error is four times as large. A number that is not finite spoils its whole t
 
 import numpy as np
 
-from ..op import kernels, twin
-from .linear import PANEL, activate, strided
+from ..config import winograd_enabled
+from ..op import case, kernels, twin
+from .linear import PANEL, activate, panel_floats, strided
 
 __all__ = []
 
-CHUNK, SCRATCH = 64, 500_000                 # as in csrc/kernels/winograd.c; floats of scratch
+WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"
+CHUNK = 64                                  # as in csrc/kernels/winograd.c
 NEAR, FAR = 0.75, 1.5
 
 
@@ -76,7 +78,7 @@ def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
     return 2 * batch * -(-out_height // tile) * -(-out_width // tile) * (tile + 2) ** 2 * channels * filters
 
 
-@twin(flops=_flops)
+@twin(flops=_flops, error=1e-5)
 def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, channels, filters, tap_step, row_step, panel_step, activation,
              tile, block, parts, **sizes):
     down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
@@ -95,7 +97,7 @@ def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, chan
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
 
-@twin(flops=_flops)
+@twin(flops=_flops, error=1e-5)
 def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, channels, filters, tile, piece, **sizes):
     x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
     a, g, _ = matrices(tile)
@@ -108,9 +110,42 @@ def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, 
 
 # ---- what Conv2D calls ------------------------------------------------------------------------------------------------
 
-def tile_of(channels, filters, height, width):
-    """4 for F(4x4, 3x3), 2 for F(2x2, 3x3), 0 for the direct sum: what is fastest for outputs of height x width, by the layer's shape."""
+TILES = {"winograd4x4": 4, "winograd2x2": 2}
+
+
+def tile_of(op, filters):
+    """4 for F(4x4, 3x3), 2 for F(2x2, 3x3), 0 for another algorithm."""
+    sizes = op.sizes
+    suits = op.groups == 1 and all(sizes[name] == (3 if name[0] == "k" else 1) for name in WINDOW)
+    if op.algorithm in TILES:
+        if not suits:
+            raise ValueError(f"{op.name}: algorithm {op.algorithm!r} is for kernels of 3 x 3 with strides, dilation and groups of 1")
+        return TILES[op.algorithm]
+    return fastest(sizes["channels"], filters, sizes["out_height"], sizes["out_width"]) if suits and op.algorithm == "auto" and winograd_enabled() else 0
+
+
+def fastest(channels, filters, height, width):
+    """The tile for outputs of height x width, 0 where the direct sum is faster: by the shape of the layer, so that neither the batch nor
+    the machine changes bits."""
     return 4 if min(channels, filters) >= 32 else 0
+
+
+def convolve(op, out, images, kernel, bias):
+    """out = activation(bias + convolution)."""
+    channels, filters = kernel.shape[2:]
+    _convolve(op, out, images, kernel, bias, op.sizes, (channels * filters, filters, PANEL), op.act)
+
+
+def images_gradient(op, d_images, d_out):
+    """The gradient of the images from d_out, before the activation: a convolution with the kernel turned by 180 degrees."""
+    channels, filters = op.kernel.shape[2:]
+    turned, each, s = op.kernel.reshape(9, -1)[::-1], panel_floats(filters, channels), op.sizes
+    panels = op.empty((9, each))
+    for place, taken in zip(panels, turned):
+        kernels.pack(place, taken, depth=filters, columns=channels, row=1, column=filters)
+    sizes = dict(batch=s["batch"], height=s["out_height"], width=s["out_width"], channels=filters, out_height=s["height"],
+                 out_width=s["width"], top=2 - s["top"], left=2 - s["left"])
+    _convolve(op, d_images, d_out, panels, None, sizes, (each, PANEL, filters * PANEL))
 
 
 def _axes(sizes):
@@ -121,34 +156,48 @@ def _tiles(sizes, tile):
     return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
 
 
-def convolve(op, out, images, kernel, bias, sizes, tile, steps, activation=0):
-    """out = activation(bias + convolution); kernel by the strides `steps` of its 9 places, its rows and its panels of 32 columns."""
+def _convolve(op, out, images, kernel, bias, sizes, steps, activation=0):
+    """kernel by the strides `steps` of its 9 places, its rows and its panels of 32 columns."""
     if not out.size:
         return
-    sizes, tiles, channels, filters = _axes(sizes), _tiles(sizes, tile), sizes["channels"], out.shape[-1]
-    points, panels = (tile + 2) ** 2, -(-filters // PANEL)
-    # The transformed windows of a block of tiles are kept in scratch where all their channels fit and there are blocks for all threads.
-    own = 56 if channels <= 64 else 42 if channels <= 128 else 0
-    v, most = None, own or 64
-    if not own or tiles < 8 * own:
-        v = op.empty((points * tiles * -(-channels // 16) * 16,))
-        most = 56
-    block = -(-tiles // -(-tiles // most))
-    if v is not None:
+    sizes, tile, filters = _axes(sizes), op.tile, out.shape[-1]
+    tiles, channels, panels = _tiles(sizes, tile), sizes["channels"], -(-filters // PANEL)
+    # The transformed windows of a block of tiles stay in scratch where all their channels fit and there are blocks for all threads.
+    most, v = 56 if channels <= 64 else 42, None
+    if channels > 128 or tiles < 8 * most:
+        most, v = 56, op.empty((-(-channels // 16) * 16 * (tile + 2) ** 2 * tiles,))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
+    block = -(-tiles // -(-tiles // most))
     kernels.winograd(out, images if v is None else None, v, kernel, bias, **sizes, filters=filters, tap_step=steps[0], row_step=steps[1],
                      panel_step=steps[2], activation=activation, tile=tile, block=block, parts=1 if v is None else panels)
 
 
-def kernel_gradient(op, d_kernel, d_out, images, sizes, tile):
+def kernel_gradient(op, d_kernel, d_out):
     """The gradient of the kernel from d_out, before the activation."""
-    tiles, size = _tiles(sizes, tile), d_kernel.size
+    tiles, size = _tiles(op.sizes, op.tile), d_kernel.size
     if not tiles:
         kernels.fill(d_kernel, size=size, value=0.0)
         return
     piece = max(126, -(-tiles // 16))
     count = -(-tiles // piece)
     parts = d_kernel if count == 1 else op.empty((count, size))
-    kernels.winograd_d_kernel(parts, d_out, images, **_axes(sizes), filters=d_out.shape[-1], tile=tile, piece=piece)
+    kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=d_out.shape[-1], tile=op.tile, piece=piece)
     if count > 1:
         kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+
+
+def _case(images, filters, algorithm="auto", **options):
+    return case(images=images, kernel=(3, 3, images[3], filters), algorithm=algorithm, **options)
+
+
+cases = [
+    _case((1, 4, 4, 1), 1, "winograd4x4"),
+    _case((2, 7, 6, 3), 17, "winograd4x4", bias=(17,), padding="same", activation="relu"),
+    _case((2, 6, 9, 17), 33, "winograd4x4", bias=(33,), padding=((3, 2), (0, 1))),
+    _case((1, 8, 5, 65), 5, "winograd4x4", padding="same", activation="sigmoid"),
+    _case((2, 5, 8, 18), 35, "winograd2x2", bias=(35,), padding="same", activation="tanh"),
+    _case((1, 4, 3, 66), 3, "winograd2x2", padding=((0, 3), (4, 1))),
+    _case((0, 5, 5, 3), 4, "winograd4x4", bias=(4,)),
+    _case((1, 9, 9, 130), 16, "winograd4x4"),
+]
+bench = [_case((8, n, n, c), c, bias=(c,), activation="relu", padding="same") for n, c in ((56, 64), (28, 128), (14, 256), (7, 512))]
