@@ -19,7 +19,8 @@
 
 enum {
     CHUNK = 64,              /* channels or filters transformed at once */
-    WEIGHTS = CHUNK * PANEL + 16,   /* floats of a point of the transformed kernel: not a multiple of 4 KiB */
+    WEIGHTS = CHUNK * PANEL + 16,   /* floats from point to point of the transformed kernel; see `apart` */
+    AHEAD = 8,               /* rows of the kernel fetched ahead */
     SUM_TILES = 42,          /* tiles transformed at once for the kernel's gradient */
 };
 
@@ -117,13 +118,13 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
 
 #define PAIRS(m) ((m) / 2 + 1)
 
-/* Windows or gradients x, `row` and `column` floats apart, at all points. `pair` is one of the transforms above, of `size` numbers. */
-#define TO_POINTS(to, point, x, row, column, m, size, pair)                                                            \
+/* Windows or gradients at all points: numbers c of the runs `at`. `pair` is one of the transforms above, of `size` numbers. */
+#define TO_POINTS(to, point, at, c, m, size, pair)                                                                     \
     UNROLL for (int r = 0; r < PAIRS(m); r++) {                                                                        \
         vf half[2][6];                                                                                                 \
         UNROLL for (int j = 0; j < (size); j++) {                                                                      \
             vf line[6];                                                                                                \
-            UNROLL for (int i = 0; i < (size); i++) line[i] = vload((x) + i * (row) + j * (column));                   \
+            UNROLL for (int i = 0; i < (size); i++) line[i] = vload((at)[i * (size) + j] + (c));                       \
             pair(&half[0][j], &half[1][j], line, m, r);                                                                \
         }                                                                                                              \
         UNROLL for (int h = 0; h < 2; h++)                                                                             \
@@ -156,35 +157,33 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
 
 INLINE int64_t whole16(int64_t n) { return (n + 15) / 16 * 16; }      /* the same on every instruction set */
 
+/* From point to point: never a multiple of 4 KiB, where all points of a tile would meet in the same few lines of the cache. */
+INLINE int64_t apart(int64_t n) { return n + 16; }
+
 /* Tile (image, i, j) starts at row i * step - top and column j * step - left of its image. */
 typedef struct tiling {
     const float *images;
     int64_t height, width, channels, down, across, step, top, left;
 } tiling;
 
-/* Channels first .. first + count of the size x size window of a tile: in place where all of it is inside the image, else copied to
-   `patch` with zeros around and behind. Returns where it is; *row and *column are its strides. */
-static const float *window_of(const tiling *t, int64_t tile, int64_t size, int64_t first, int64_t count, float *patch,
-                              int64_t *row, int64_t *column)
+static const float zeros[CHUNK];
+
+/* Where the numbers of the size x size window of a tile are, from channel `first` on: at[i * size + j] points to `count` of them, in the
+   images, where `zeros` are outside, or, where `count` does not fill vectors, in `patch`. */
+static void window_of(const float **at, const tiling *t, int64_t tile, int64_t size, int64_t first, int64_t count, float *patch)
 {
     const int64_t y = tile / t->across % t->down * t->step - t->top, x = tile % t->across * t->step - t->left;
     const float *image = t->images + tile / t->across / t->down * t->height * t->width * t->channels + first;
-    if (y >= 0 && x >= 0 && y + size <= t->height && x + size <= t->width && count % 16 == 0) {
-        *row = t->width * t->channels, *column = t->channels;
-        return image + (y * t->width + x) * t->channels;
-    }
-    *row = size * CHUNK, *column = CHUNK;
     for (int64_t i = 0; i < size; i++)
         for (int64_t j = 0; j < size; j++) {
-            const int64_t from_y = y + i, from_x = x + j;
-            const int inside = from_y >= 0 && from_y < t->height && from_x >= 0 && from_x < t->width;
-            const float *from = inside ? image + (from_y * t->width + from_x) * t->channels : image;
-            float *to = patch + (i * size + j) * CHUNK;
-            int64_t c = 0;
-            for (; inside && c + VL <= count; c += VL) vstore(to + c, vload(from + c));
-            for (; c < whole16(count); c += VL) vstore(to + c, inside ? vload_n(from + c, most(count - c, 0)) : vset(0));
+            const int inside = (uint64_t)(y + i) < (uint64_t)t->height && (uint64_t)(x + j) < (uint64_t)t->width;
+            at[i * size + j] = inside ? image + ((y + i) * t->width + x + j) * t->channels : zeros;
         }
-    return patch;
+    if (count % 16 == 0) return;
+    for (int64_t k = 0; k < size * size; k++, patch += CHUNK) {
+        for (int64_t c = 0; c < whole16(count); c += VL) vstore(patch + c, vload_n(at[k] + c, most(count - c, 0)));
+        at[k] = patch;
+    }
 }
 
 /* `count` channels of n tiles at all points: v[point][tile][channel], points `point` floats apart, tiles whole16(count). */
@@ -193,13 +192,13 @@ INLINE void transform_images_of(float *v, int64_t point, const tiling *t, int64_
 {
     const int64_t wide = whole16(count);
     for (int64_t i = 0; i < n; i++) {
-        int64_t row, column;
-        const float *x = window_of(t, tile + i, m + 2, first, count, patch, &row, &column);
-        for (int64_t c = 0; c < wide; c += VL) { TO_POINTS(v + i * wide + c, point, x + c, row, column, m, m + 2, image_pair) }
+        const float *at[36];
+        window_of(at, t, tile + i, m + 2, first, count, patch);
+        for (int64_t c = 0; c < wide; c += VL) { TO_POINTS(v + i * wide + c, point, at, c, m, m + 2, image_pair) }
     }
 }
 
-static void transform_images(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
+static __attribute__((noinline)) void transform_images(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
                              float *patch, int64_t m)
 {
     if (m == 4) transform_images_of(v, point, t, tile, n, first, count, patch, 4);
@@ -211,11 +210,11 @@ INLINE void transform_gradients_of(float *v, int64_t point, const tiling *t, int
                                    float *patch, const int m)
 {
     for (int64_t i = 0; i < n; i++) {
-        int64_t row, column;
-        const float *x = window_of(t, tile + i, m, first, count, patch, &row, &column);
+        const float *at[16];
+        window_of(at, t, tile + i, m, first, count, patch);
         for (int64_t c = 0; c < whole16(count); c += VL) {
             float *to = v + (c / PANEL * n + i) * PANEL + c % PANEL;
-            TO_POINTS(to, point, x + c, row, column, m, m, gradient_pair)
+            TO_POINTS(to, point, at, c, m, m, gradient_pair)
         }
     }
 }
@@ -223,7 +222,11 @@ INLINE void transform_gradients_of(float *v, int64_t point, const tiling *t, int
 /* u[point][row][PANEL] from `rows` rows of one panel of the kernel: number (tap, row, column) is w[tap * tap_step + row * row_step + column]. */
 INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, const int m)
 {
-    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL)
+    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL) {
+        for (int tap = 0; tap < 9; tap++) {                  /* short runs far apart: the processor does not foresee them */
+            __builtin_prefetch(w + tap * tap_step + AHEAD * row_step);
+            __builtin_prefetch(w + tap * tap_step + AHEAD * row_step + PANEL / 2);
+        }
         for (int64_t c = 0; c < whole16(columns); c += VL) {
             vf g[3][3];
             UNROLL for (int i = 0; i < 3; i++)
@@ -246,9 +249,10 @@ INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int6
                     }
             }
         }
+    }
 }
 
-static void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, int64_t m)
+static __attribute__((noinline)) void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, int64_t m)
 {
     if (m == 4) transform_kernel_of(u, w, tap_step, row_step, rows, columns, 4);
     else transform_kernel_of(u, w, tap_step, row_step, rows, columns, 2);
@@ -281,7 +285,7 @@ INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t 
     }
 }
 
-static void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
+static __attribute__((noinline)) void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
                           const float *bias, int64_t activation, int64_t m)
 {
 #define CASE(act) \
@@ -303,7 +307,7 @@ INLINE int64_t tiles_of(int64_t batch, int64_t height, int64_t width, int64_t m)
 /* All windows at all points, for layers whose channels do not fit into scratch.  One item: CHUNK channels of `block` tiles. */
 KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->block) * pieces(a->channels, CHUNK),
        (double)a->block * CHUNK * (a->tile + 2) * (a->tile + 2) * 1.5,
-    float *v;             /* (chunks of channels, points, tiles, at most 64 channels) */
+    float *v;             /* (chunks of channels, points, tiles, at most 64 channels), and 16 zeros behind each point */
     const float *images;  /* (batch, height, width, channels) */
     int64_t batch;
     int64_t height;
@@ -322,9 +326,10 @@ KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a
                        a->tile, a->top, a->left };
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
-        const int64_t wide = whole16(count);
-        transform_images(a->v + first * points * tiles + tile * wide, tiles * wide, &t, tile, least(tiles - tile, a->block), first, count,
-                         (float *)worker->scratch, a->tile);
+        const int64_t wide = whole16(count), point = apart(tiles * wide);
+        float *v = a->v + first / CHUNK * points * apart(tiles * CHUNK);
+        transform_images(v + tile * wide, point, &t, tile, least(tiles - tile, a->block), first, count, (float *)worker->scratch, a->tile);
+        for (int64_t p = 0; tile == 0 && p < points; p++) memset(v + p * point + tiles * wide, 0, 16 * sizeof(float));
     }
 }
 
@@ -354,7 +359,7 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
     int64_t parts;)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
-    const int64_t blocks = pieces(tiles, a->block), panels = pieces(a->filters, PANEL), point = a->block * PANEL + 16;
+    const int64_t blocks = pieces(tiles, a->block), panels = pieces(a->filters, PANEL), point = apart(a->block * PANEL);
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
@@ -362,11 +367,10 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
     float *own = patch + points * CHUNK;
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
-        const float *v = a->v;
-        int64_t v_point = 0;
+        const float *v;
+        int64_t v_point = apart(a->block * CHUNK);
         for (int64_t first = 0; !a->v && first < a->channels; first += CHUNK) {
             const int64_t count = least(a->channels - first, CHUNK);
-            v_point = a->block * CHUNK + 16;
             transform_images(own + first / CHUNK * points * v_point, v_point, &from, tile, n, first, count, patch, a->tile);
         }
         for (int64_t q = panels * part / a->parts; q < panels * (part + 1) / a->parts; q++) {
@@ -374,10 +378,11 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
             for (int64_t first = 0; first < a->channels; first += CHUNK) {
                 const int64_t count = least(a->channels - first, CHUNK), wide = whole16(count);
                 transform_kernel(u, a->kernel + q * a->panel_step + first * a->row_step, a->tap_step, a->row_step, count, columns, a->tile);
-                v = a->v ? a->v + first * points * tiles + tile * wide : own + first / CHUNK * points * v_point;
+                v = own + first / CHUNK * points * v_point;
+                if (a->v) v = a->v + first / CHUNK * points * apart(tiles * CHUNK) + tile * wide, v_point = apart(tiles * wide);
                 for (int64_t p = 0; p < points; p++) {
                     const struct tile t = {
-                        .out = products + p * point, .out_row = PANEL, .a = v + p * (a->v ? tiles * wide : v_point), .a_row = wide,
+                        .out = products + p * point, .out_row = PANEL, .a = v + p * v_point, .a_row = wide,
                         .a_depth = 1, .b = u + p * WEIGHTS, .b_row = PANEL, .depth = count, .columns = whole16(columns),
                         .accumulate = first > 0,
                     };
@@ -429,7 +434,7 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
-    const int64_t point = CHUNK * CHUNK + 16, v_point = SUM_TILES * CHUNK + 16;
+    const int64_t point = apart(CHUNK * CHUNK), v_point = apart(SUM_TILES * CHUNK);
     float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + points * v_point, *patch = z + points * v_point;
     for (int64_t i = begin; i < end; i++) {
         const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;

@@ -58,20 +58,21 @@ def at_points(images, *, batch, height, width, channels, out_height, out_width, 
 
 
 def chunks_of(v, tiles, channels, points):
-    """Views (points, tiles, channels of a chunk, with zeros up to a multiple of 16) of winograd_images' output."""
-    v = v.reshape(-1)
-    for first in range(0, channels, CHUNK):
+    """(first channel, how many, view (points, tiles * wide + 16)) of the chunks of winograd_images' output."""
+    for k, first in enumerate(range(0, channels, CHUNK)):
         count = min(channels - first, CHUNK)
         wide = -(-count // 16) * 16
-        yield first, count, v[first * points * tiles:][:points * tiles * wide].reshape(points, tiles, wide)
+        start = k * points * (tiles * CHUNK + 16)
+        yield first, count, wide, v.reshape(-1)[start:start + points * (tiles * wide + 16)].reshape(points, -1)
 
 
 @twin
 def winograd_images(v, images, *, channels, tile, block, **sizes):
     x = at_points(images, channels=channels, tile=tile, **sizes)
     x = x.reshape(-1, *x.shape[2:])
-    for first, count, part in chunks_of(v, x.shape[1], channels, len(x)):
-        part[..., :count], part[..., count:] = x[..., first:first + count], 0
+    for first, count, wide, part in chunks_of(v, x.shape[1], channels, len(x)):
+        part[...] = 0
+        part[:, :-16].reshape(len(x), -1, wide)[..., :count] = x[..., first:first + count]
 
 
 def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
@@ -87,7 +88,8 @@ def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, chan
     if v is None:
         x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
     else:
-        whole = [part[..., :count] for _, count, part in chunks_of(v, batch * down * across, channels, points * points)]
+        whole = [part[:, :-16].reshape(len(part), -1, wide)[..., :count]
+                 for _, count, wide, part in chunks_of(v, batch * down * across, channels, points * points)]
         x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
     a, g, _ = matrices(tile)
     panels = [strided(kernel.reshape(-1)[q * panel_step:], (3, 3, channels, min(filters - q * PANEL, PANEL)), 3 * tap_step, tap_step, row_step, 1)
@@ -156,6 +158,11 @@ def _tiles(sizes, tile):
     return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
 
 
+def _floats(channels, tiles):
+    """Of a point in winograd_images' output."""
+    return sum(-(-min(channels - first, CHUNK) // 16) * 16 * tiles + 16 for first in range(0, channels, CHUNK))
+
+
 def _convolve(op, out, images, kernel, bias, sizes, steps, activation=0):
     """kernel by the strides `steps` of its 9 places, its rows and its panels of 32 columns."""
     if not out.size:
@@ -163,9 +170,9 @@ def _convolve(op, out, images, kernel, bias, sizes, steps, activation=0):
     sizes, tile, filters = _axes(sizes), op.tile, out.shape[-1]
     tiles, channels, panels = _tiles(sizes, tile), sizes["channels"], -(-filters // PANEL)
     # The transformed windows of a block of tiles stay in scratch where all their channels fit and there are blocks for all threads.
-    most, v = 56 if channels <= 64 else 42, None
+    most, v = 70, None
     if channels > 128 or tiles < 8 * most:
-        most, v = 56, op.empty((-(-channels // 16) * 16 * (tile + 2) ** 2 * tiles,))
+        v = op.empty((_floats(channels, tiles) * (tile + 2) ** 2,))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
     block = -(-tiles // -(-tiles // most))
     kernels.winograd(out, images if v is None else None, v, kernel, bias, **sizes, filters=filters, tap_step=steps[0], row_step=steps[1],
