@@ -20,7 +20,6 @@
 enum {
     CHUNK = 64,              /* channels or filters transformed at once */
     WEIGHTS = CHUNK * PANEL + 16,   /* floats from point to point of the transformed kernel; see `apart` */
-    AHEAD = 8,               /* rows of the kernel fetched ahead */
     SUM_TILES = 42,          /* tiles transformed at once for the kernel's gradient */
 };
 
@@ -222,17 +221,12 @@ INLINE void transform_gradients_of(float *v, int64_t point, const tiling *t, int
 /* u[point][row][PANEL] from `rows` rows of one panel of the kernel: number (tap, row, column) is w[tap * tap_step + row * row_step + column]. */
 INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, const int m)
 {
-    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL) {
-        for (int tap = 0; tap < 9; tap++) {                  /* short runs far apart: the processor does not foresee them */
-            __builtin_prefetch(w + tap * tap_step + AHEAD * row_step);
-            __builtin_prefetch(w + tap * tap_step + AHEAD * row_step + PANEL / 2);
-        }
+    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL)
         for (int64_t c = 0; c < whole16(columns); c += VL) {
             vf g[3][3];
             UNROLL for (int i = 0; i < 3; i++)
                 UNROLL for (int j = 0; j < 3; j++) {
-                    const float *from = w + (3 * i + j) * tap_step + c;
-                    g[i][j] = columns - c >= VL ? vload(from) : vload_n(from, most(columns - c, 0));
+                    g[i][j] = vload_n(w + (3 * i + j) * tap_step + c, most(columns - c, 0));
                 }
             UNROLL for (int r = 0; r < PAIRS(m); r++) {
                 vf half[2][3];
@@ -249,11 +243,18 @@ INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int6
                     }
             }
         }
-    }
 }
 
-static __attribute__((noinline)) void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, int64_t m)
+/* The same; w is read place by place into `taps` (9, CHUNK, PANEL) first, where its rows are far apart and would evict each other. */
+static void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, float *taps, int64_t m)
 {
+    if (row_step != PANEL) {
+        for (int64_t tap = 0; tap < 9; tap++)
+            for (int64_t p = 0; p < rows; p++)
+                for (int64_t c = 0; c < columns; c += VL)
+                    vstore(taps + (tap * CHUNK + p) * PANEL + c, vload_n(w + tap * tap_step + p * row_step + c, columns - c));
+        w = taps, tap_step = CHUNK * PANEL, row_step = PANEL;
+    }
     if (m == 4) transform_kernel_of(u, w, tap_step, row_step, rows, columns, 4);
     else transform_kernel_of(u, w, tap_step, row_step, rows, columns, 2);
 }
@@ -364,7 +365,7 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
     const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
     float *u = (float *)worker->scratch, *products = u + points * WEIGHTS, *patch = products + points * point;
-    float *own = patch + points * CHUNK;
+    float *taps = patch + points * CHUNK, *own = taps + 9 * CHUNK * PANEL;
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
         const float *v;
@@ -377,7 +378,8 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
             const int64_t columns = least(a->filters - q * PANEL, PANEL);
             for (int64_t first = 0; first < a->channels; first += CHUNK) {
                 const int64_t count = least(a->channels - first, CHUNK), wide = whole16(count);
-                transform_kernel(u, a->kernel + q * a->panel_step + first * a->row_step, a->tap_step, a->row_step, count, columns, a->tile);
+                transform_kernel(u, a->kernel + q * a->panel_step + first * a->row_step, a->tap_step, a->row_step, count, columns, taps,
+                                 a->tile);
                 v = own + first / CHUNK * points * v_point;
                 if (a->v) v = a->v + first / CHUNK * points * apart(tiles * CHUNK) + tile * wide, v_point = apart(tiles * wide);
                 for (int64_t p = 0; p < points; p++) {
