@@ -38,7 +38,7 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }   /* of at most `size` in n */
 
 /* Activations that a kernel can apply to its result before it is stored; the same numbers as fastdl/op.py. */
-enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH };
+enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_RELU6 };
 
 INLINE vf activate(vf x, int64_t activation)
 {
@@ -46,7 +46,20 @@ INLINE vf activate(vf x, int64_t activation)
     case ACT_RELU: return vrelu(x);
     case ACT_SIGMOID: return vsigmoid(x);
     case ACT_TANH: return vtanh(x);
+    case ACT_RELU6: return vlesser(vset(6), vrelu(x));
     default: return x;
+    }
+}
+
+/* d times the derivative of an activation, from its result y. */
+INLINE vf activate_grad(vf d, vf y, int64_t activation)
+{
+    switch (activation) {
+    case ACT_RELU: return vpick(y > vset(0), d, vset(0));
+    case ACT_SIGMOID: return d * y * (vset(1) - y);
+    case ACT_TANH: return d * (vset(1) - y * y);
+    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), d, vset(0)), vset(0));
+    default: return d;
     }
 }
 

@@ -10,9 +10,11 @@
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
 #include "kernels/winograd.c"
+#include "kernels/pooled_convolution.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/softmax.c"
 #include "kernels/normalization.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
@@ -69,7 +71,7 @@ const fd_kernel *const FD_TABLE[] = {
 
     /* activation */
     ENTRY(relu), ENTRY(relu_grad),
-    ENTRY(relu6), ENTRY(relu6_grad),
+    ENTRY(relu6), ENTRY(relu6_grad), ENTRY(activated_sum),
     ENTRY(leaky_relu), ENTRY(leaky_relu_grad),
     ENTRY(elu), ENTRY(elu_grad),
     ENTRY(selu), ENTRY(selu_grad),
@@ -130,6 +132,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(winograd),
     ENTRY(winograd_d_kernel),
 
+    /* pooled_convolution */
+    ENTRY(pooled_conv2d),
+    ENTRY(pooled_conv2d_d_kernel),
+
     /* depthwise */
     ENTRY(repeat_channels),
     ENTRY(repeat_channels_grad),
@@ -148,9 +154,11 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(lstm_grad),
     ENTRY(lstm_d_bias),
 
-    /* normalization */
+    /* softmax */
     ENTRY(softmax),
     ENTRY(softmax_grad),
+
+    /* normalization */
     ENTRY(batch_statistics),
     ENTRY(batch_statistics_total),
     ENTRY(batch_normalize),

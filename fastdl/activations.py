@@ -1,7 +1,7 @@
 """Activation functions. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
-from .ops.normalization import Probabilities, log_softmax, softmax  # noqa: F401
+from .ops.softmax import Probabilities, log_softmax, softmax  # noqa: F401
 from .tensor import Tensor
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import _core, ops
 from .errors import shape_error
 from .ops.loss import NONE_IGNORED
-from .ops.normalization import Probabilities
+from .ops.softmax import Probabilities
 from .tensor import Tensor
 
 REDUCTIONS = {"sum_over_batch_size": "count", "mean": "count", "sum": "none", "mean_with_sample_weight": "weights", "none": None, None: None}

@@ -16,6 +16,18 @@ UNARY_GRAD_OF(elu_grad, 4, x, double alpha;, vpick_less(x, vset(0), d * vset((fl
 UNARY(selu, 4, vset(SELU_SCALE) * vpick_less(x, vset(0), vset(SELU_ALPHA) * vexpm1(x), x))
 UNARY_GRAD(selu_grad, 1.5, y, d * vpick_less(y, vset(0), y + vset(SELU_ALPHA * SELU_SCALE), vset(SELU_SCALE)))
 
+/* y = activate(x1 + x2).  One item: one number. */
+KERNEL(activated_sum, a->size, a->activation == ACT_SIGMOID || a->activation == ACT_TANH ? 4 : 1.5,
+    float *y;             /* (size) */
+    const float *x1;      /* (size) */
+    const float *x2;      /* (size) */
+    int64_t size;
+    int64_t activation;)
+{
+    for (int64_t i = begin; i < end; i += VL)
+        vstore_n(a->y + i, activate(vload_n(a->x1 + i, end - i) + vload_n(a->x2 + i, end - i), a->activation), end - i);
+}
+
 UNARY(sigmoid, 4, vsigmoid(x))
 UNARY_GRAD(sigmoid_grad, 1.5, y, d * (y * (vset(1) - y)))
 UNARY(tanh, 4, vtanh(x))

@@ -222,8 +222,8 @@ KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
             for (int64_t j = 0; j < v.n * h.n; j++) {
                 const int64_t ky = v.last - j / h.n * v.step, kx = h.last - j % h.n * h.step;
                 const float *from = a->kernel + ((ky * a->kernel_width + kx) * columns + q * PANEL) * a->filters + g * taken;
-                for (int64_t f = 0; f < taken; f++, out += PANEL)
-                    for (int64_t c = 0; c < PANEL; c++) out[c] = c < n ? from[c * a->filters + f] : 0;
+                panel_pack(out, from, 1, a->filters, taken, n);
+                out += taken * PANEL;
             }
         }
     }
@@ -308,17 +308,6 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
 }
 
 /* ---- the gradients of the kernel and the bias ---- */
-
-/* The gradient before the activation from that behind it. */
-INLINE vf activate_grad(vf d, vf y, int64_t activation)
-{
-    switch (activation) {
-    case ACT_RELU: return vpick(y > vset(0), d, vset(0));
-    case ACT_SIGMOID: return d * y * (vset(1) - y);
-    case ACT_TANH: return d * (vset(1) - y * y);
-    default: return d;
-    }
-}
 
 /* Gradient before the activation of n pixels and `columns` (at most PANEL) columns as a panel, filled up with zeros, and in d_z; its
    column sums are added to d_bias. d_z and d_bias may be null. */

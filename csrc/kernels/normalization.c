@@ -1,115 +1,5 @@
-/* Softmax, and normalisation by the statistics of a batch or of a sample. */
+/* Normalisation by the statistics of a batch or of a sample. */
 #include "kernel.h"
-
-/* Largest of n numbers; NaN wins. */
-INLINE float largest(const float *x, int64_t n)
-{
-    vf top[SUM16];
-    for (int k = 0; k < SUM16; k++) top[k] = vset(-INFINITY);
-    for (int64_t j = 0; j < n; j += 16)
-        for (int k = 0; k < SUM16 && j + k * VL < n; k++) top[k] = vmax(top[k], vload_or(x + j + k * VL, n - j - k * VL, -INFINITY));
-    return vmax16(top);
-}
-
-/* Sum of exp(x - top); the terms are stored in y where that is not null. */
-INLINE float exp_sum(float *y, const float *x, int64_t n, float top)
-{
-    vf sum[SUM16] = {{0}};
-    for (int64_t j = 0; j < n; j += 16)
-        for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
-            const int64_t at = j + k * VL;
-            const vf e = vexp(vload_or(x + at, n - at, -INFINITY) - vset(top));
-            sum[k] += vpick(vlanes() < viset((int32_t)least(n - at, VL)), e, vset(0));
-            if (y) vstore_n(y + at, e, n - at);
-        }
-    return vsum16(sum);
-}
-
-/* y = exp(x) / sum of exp(x) along the middle axis; with `logarithm`, its logarithm.  One item: a vector of that axis where
-   inner is 1, else 16 of them. */
-KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16) * 6,
-    float *y;             /* (outer, columns, inner) */
-    const float *x;       /* (outer, columns, inner) */
-    int64_t outer;
-    int64_t columns;
-    int64_t inner;
-    int64_t logarithm;)
-{
-    const int64_t n = a->columns, step = a->inner, blocks = pieces(step, 16);
-    for (int64_t i = begin; i < end; i++) {
-        if (step == 1) {
-            const float *x = a->x + i * n;
-            float *y = a->y + i * n;
-            const float top = largest(x, n), sum = exp_sum(a->logarithm ? 0 : y, x, n, top);
-            const vf scale = vset(1 / sum), shift = vset((float)log(sum));
-            for (int64_t j = 0; j < n; j += VL)
-                vstore_n(y + j, a->logarithm ? vload_n(x + j, n - j) - vset(top) - shift : vload_n(y + j, n - j) * scale, n - j);
-            continue;
-        }
-        for (int64_t k = i % blocks * 16; k < least(step, i % blocks * 16 + 16); k += VL) {
-            const float *x = a->x + i / blocks * n * step + k;
-            float *y = a->y + i / blocks * n * step + k;
-            const int64_t width = least(step - k, VL);
-            vf top = vset(-INFINITY), sum = vset(0);
-            for (int64_t j = 0; j < n; j++) top = vmax(top, vload_n(x + j * step, width));
-            for (int64_t j = 0; j < n; j++) {
-                const vf e = vexp(vload_n(x + j * step, width) - top);
-                sum += e;
-                if (!a->logarithm) vstore_n(y + j * step, e, width);
-            }
-            const vf scale = vset(1) / sum;
-            vf shift = sum;
-            if (a->logarithm) for (int l = 0; l < VL; l++) shift[l] = (float)log(sum[l]);
-            for (int64_t j = 0; j < n; j++)
-                vstore_n(y + j * step, a->logarithm ? vload_n(x + j * step, width) - top - shift : vload_n(y + j * step, width) * scale, width);
-        }
-    }
-}
-
-/* d_x = y (d_y - sum of d_y y); with `logarithm`, d_y - exp(y) sum of d_y.  Items as softmax. */
-KERNEL(softmax_grad, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16) * (a->logarithm ? 6 : 3),
-    float *d_x;           /* (outer, columns, inner) */
-    const float *d_y;     /* (outer, columns, inner) */
-    const float *y;       /* (outer, columns, inner) */
-    int64_t outer;
-    int64_t columns;
-    int64_t inner;
-    int64_t logarithm;)
-{
-    const int64_t n = a->columns, step = a->inner, blocks = pieces(step, 16);
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t width = step == 1 ? 0 : least(step - i % blocks * 16, 16);
-        const int64_t at = step == 1 ? i * n : i / blocks * n * step + i % blocks * 16;
-        const float *d_y = a->d_y + at, *y = a->y + at;
-        float *d_x = a->d_x + at;
-        if (step == 1) {
-            vf sum[SUM16] = {{0}};
-            for (int64_t j = 0; j < n; j += 16)
-                for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
-                    const int64_t p = j + k * VL;
-                    const vf d = vload_n(d_y + p, n - p);
-                    sum[k] = a->logarithm ? sum[k] + d : vfma(d, vload_n(y + p, n - p), sum[k]);
-                }
-            const vf total = vset(vsum16(sum));
-            for (int64_t j = 0; j < n; j += VL) {
-                const vf d = vload_n(d_y + j, n - j), s = vload_n(y + j, n - j);
-                vstore_n(d_x + j, a->logarithm ? d - vexp(s) * total : s * (d - total), n - j);
-            }
-            continue;
-        }
-        for (int64_t k = 0; k < width; k += VL) {
-            vf total = vset(0);
-            for (int64_t j = 0; j < n; j++) {
-                const vf d = vload_n(d_y + j * step + k, width - k);
-                total = a->logarithm ? total + d : vfma(d, vload_n(y + j * step + k, width - k), total);
-            }
-            for (int64_t j = 0; j < n; j++) {
-                const vf d = vload_n(d_y + j * step + k, width - k), s = vload_n(y + j * step + k, width - k);
-                vstore_n(d_x + j * step + k, a->logarithm ? d - vexp(s) * total : s * (d - total), width - k);
-            }
-        }
-    }
-}
 
 /* ---- batch normalisation ----
 
@@ -122,17 +12,104 @@ enum { BATCH_ROWS = 128, BATCH_CHANNELS = 64 };
 #define BATCH_BLOCKS(a) ((a)->inner == 1 ? pieces((a)->channels, BATCH_CHANNELS) : (a)->channels)
 #define BATCH_ITEM(a) ((a)->inner == 1 ? BATCH_ROWS * least((a)->channels, BATCH_CHANNELS) : (a)->inner)
 
-typedef struct { const float *x; int64_t at, rows, row, width, channel; } batch_block;   /* rows of `width` numbers, `row` apart */
+/* Where a block lies: `width` numbers in each of `rows` rows that are `row` numbers apart. */
+typedef struct { int64_t piece, at, rows, row, width, channel; } batch_block;
 
-INLINE batch_block block_of(const float *x, int64_t item, int64_t outer, int64_t channels, int64_t inner)
+INLINE batch_block block_of(int64_t item, int64_t outer, int64_t channels, int64_t inner)
 {
-    if (inner != 1) return (batch_block){ x + item * inner, item * inner, 1, inner, inner, item % channels };
-    const int64_t blocks = pieces(channels, BATCH_CHANNELS), q = item / blocks, c = item % blocks * BATCH_CHANNELS, at = q * BATCH_ROWS * channels + c;
-    return (batch_block){ x + at, at, least(outer - q * BATCH_ROWS, BATCH_ROWS), channels, least(channels - c, BATCH_CHANNELS), c };
+    if (inner != 1) return (batch_block){ item / channels, item * inner, 1, inner, inner, item % channels };
+    const int64_t blocks = pieces(channels, BATCH_CHANNELS), q = item / blocks, c = item % blocks * BATCH_CHANNELS;
+    return (batch_block){ q, q * BATCH_ROWS * channels + c, least(outer - q * BATCH_ROWS, BATCH_ROWS), channels,
+                          least(channels - c, BATCH_CHANNELS), c };
 }
 
-/* The mean of a piece and its sum of squared differences from it, both corrected by the sum of the differences from the mean
-   as float32 has it.  One item: one block of one piece. */
+/* A strip of a block is `vectors` vectors wide, whose parameters stay in registers while memory is read row by row: STRIP_VECTORS, or one,
+   of which n numbers count. Where inner is not 1, the vectors of the block's one row lie below each other. */
+enum { STRIP_VECTORS = VL == 16 ? 4 : 2 };
+typedef struct { int64_t at, rows, row, n, channel, vectors, next; } strip;
+
+INLINE strip strip_of(const batch_block *b, int64_t inner, int64_t k)
+{
+    const int64_t left = b->width - k, wide = inner == 1 && left >= STRIP_VECTORS * VL, whole = left / VL;
+    if (left <= 0) return (strip){ 0 };
+    if (inner == 1) return (strip){ b->at + k, b->rows, b->row, least(left, VL), b->channel + k, wide ? STRIP_VECTORS : 1, k + (wide ? STRIP_VECTORS * VL : VL) };
+    return (strip){ b->at + k, most(whole, 1), VL, least(left, VL), b->channel, 1, k + most(whole, 1) * VL };
+}
+
+#define EACH_STRIP(s, block, inner) for (strip s = strip_of(&block, inner, 0); s.vectors; s = strip_of(&block, inner, s.next))
+
+/* function(..., activation, vectors), of which the compiler knows the number of vectors and the frequent activations. */
+#define ON_STRIP(function, s, activation, ...)                                                                         \
+    if (activation == ACT_LINEAR) { if (s.vectors > 1) function(__VA_ARGS__, &s, ACT_LINEAR, STRIP_VECTORS); else function(__VA_ARGS__, &s, ACT_LINEAR, 1); } \
+    else if (activation == ACT_RELU) { if (s.vectors > 1) function(__VA_ARGS__, &s, ACT_RELU, STRIP_VECTORS); else function(__VA_ARGS__, &s, ACT_RELU, 1); }  \
+    else if (s.vectors > 1) function(__VA_ARGS__, &s, activation, STRIP_VECTORS);                                              \
+    else function(__VA_ARGS__, &s, activation, 1)
+
+/* Vector j of a row. */
+INLINE vf strip_load(const float *x, const strip *s, int64_t j, const int vectors) { return vectors > 1 ? vload(x + j * VL) : vload_n(x, s->n); }
+INLINE void strip_store(float *y, vf v, const strip *s, int64_t j, const int vectors)
+{
+    if (vectors > 1) vstore(y + j * VL, v);
+    else vstore_n(y, v, s->n);
+}
+
+/* What a batch is normalised by: (x - mean) scale + shift, with scale = gamma / sqrt(variance + epsilon). */
+typedef struct { const float *mean, *variance, *gamma, *beta; int64_t inner; vf epsilon; } normal;
+
+#define NORMAL(a) { (a)->mean, (a)->variance, (a)->gamma, (a)->beta, (a)->inner, vset((float)(a)->epsilon) }
+
+/* Of vector j: a parameter, one number for each lane where inner is 1, else the same for all. */
+INLINE vf of_channel(const float *p, const normal *of, const strip *s, int64_t j, const int vectors)
+{
+    return of->inner == 1 ? strip_load(p + s->channel, s, j, vectors) : vset(p[s->channel]);
+}
+
+INLINE vf inverse_of(const normal *of, const strip *s, int64_t j, const int vectors)
+{
+    return vset(1) / vsqrt(of_channel(of->variance, of, s, j, vectors) + of->epsilon);
+}
+
+INLINE vf scale_of(const normal *of, const strip *s, int64_t j, const int vectors)
+{
+    const vf inverse = inverse_of(of, s, j, vectors);
+    return of->gamma ? inverse * of_channel(of->gamma, of, s, j, vectors) : inverse;
+}
+
+INLINE vf shift_of(const normal *of, const strip *s, int64_t j, const int vectors)
+{
+    return of->beta ? of_channel(of->beta, of, s, j, vectors) : vset(0);
+}
+
+/* The mean of a strip and its sum of squared differences from it, in one pass: by the differences from a guess, the mean of the first
+   GUESS rows, and corrected. (guess - mean)^2 is at most BATCH_ROWS / GUESS times the variance. */
+enum { GUESS = 8 };
+
+INLINE void strip_statistics(double *means, float *squares, const float *x, const uint8_t *mask, int64_t count, const strip *s, const int vectors)
+{
+    vf guess[STRIP_VECTORS], rest[STRIP_VECTORS], square[STRIP_VECTORS];
+    for (int j = 0; j < vectors; j++) guess[j] = rest[j] = square[j] = vset(0);
+    for (int64_t r = 0, seen = 0; r < s->rows && seen < least(count, GUESS); r++) {
+        if (mask && !mask[r]) continue;
+        for (int j = 0; j < vectors; j++) guess[j] += strip_load(x + r * s->row, s, j, vectors);
+        seen++;
+    }
+    for (int j = 0; j < vectors; j++) guess[j] /= vset((float)most(least(count, GUESS), 1));
+    for (int64_t r = 0; r < s->rows; r++, x += s->row) {
+        if (mask && !mask[r]) continue;
+        for (int j = 0; j < vectors; j++) {
+            const vf d = strip_load(x, s, j, vectors) - guess[j];
+            rest[j] += d;
+            square[j] = vfma(d, d, square[j]);
+        }
+    }
+    const float n = (float)most(count, 1);
+    for (int j = 0; j < vectors; j++) {
+        strip_store(squares + j * VL, square[j] - rest[j] * rest[j] / vset(n), s, 0, 1);
+        for (int64_t l = 0; l < s->n; l++) means[j * VL + l] = guess[j][l] + (double)rest[j][l] / (double)n;
+    }
+}
+
+/* One item: one block of one piece. */
 KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
     double *means;        /* (pieces, channels) */
     float *squares;       /* (pieces, channels) */
@@ -144,54 +121,37 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
     int64_t inner;)
 {
     for (int64_t i = begin; i < end; i++) {
-        const batch_block b = block_of(a->x, i, a->outer, a->channels, a->inner);
-        const int64_t q = i / BATCH_BLOCKS(a);
-        double *means = a->means + q * a->channels + b.channel;
-        float *squares = a->squares + q * a->channels + b.channel;
-        if (a->inner != 1) {
-            vf sum[SUM16] = {{0}}, rest[SUM16] = {{0}}, square[SUM16] = {{0}};
-            for (int64_t j = 0; j < b.width; j += 16)
-                for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) sum[k] += vload_n(b.x + at, b.width - at);
-            const float mean = vsum16(sum) / (float)b.width;
-            for (int64_t j = 0; j < b.width; j += 16)
-                for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) {
-                    const vf d = vload_or(b.x + at, b.width - at, mean) - vset(mean);
-                    rest[k] += d;
-                    square[k] = vfma(d, d, square[k]);
-                }
-            const float left = vsum16(rest);
-            *means = mean + (double)left / (double)b.width;
-            *squares = vsum16(square) - left * left / (float)b.width;
-            a->counts[q] = (double)b.width;
-            continue;
-        }
-        const uint8_t *mask = a->mask ? a->mask + q * BATCH_ROWS : 0;
-        int64_t count = b.rows;
+        const batch_block b = block_of(i, a->outer, a->channels, a->inner);
+        const uint8_t *mask = a->mask && a->inner == 1 ? a->mask + b.piece * BATCH_ROWS : 0;
+        int64_t count = a->inner == 1 ? b.rows : b.width;
         if (mask) {
             count = 0;
             for (int64_t r = 0; r < b.rows; r++) count += mask[r] != 0;
         }
-        vf sum[BATCH_CHANNELS / VL] = {{0}}, mean[BATCH_CHANNELS / VL], rest[BATCH_CHANNELS / VL] = {{0}}, square[BATCH_CHANNELS / VL] = {{0}};
-        for (int64_t r = 0; r < b.rows; r++) {
-            if (mask && !mask[r]) continue;
-            for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) sum[k] += vload_n(b.x + r * b.row + k * VL, b.width - k * VL);
+        if (b.channel == 0) a->counts[b.piece] = (double)count;
+        double *means = a->means + b.piece * a->channels;
+        float *squares = a->squares + b.piece * a->channels;
+        if (a->inner == 1) {
+            EACH_STRIP(s, b, 1) {
+                if (s.vectors > 1) strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, STRIP_VECTORS);
+                else strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, 1);
+            }
+            continue;
         }
-        for (int64_t k = 0; k < BATCH_CHANNELS / VL; k++) mean[k] = count ? sum[k] / vset((float)count) : vset(0);
-        for (int64_t r = 0; r < b.rows; r++) {
-            if (mask && !mask[r]) continue;
-            for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) {
-                const vf d = vload_n(b.x + r * b.row + k * VL, b.width - k * VL) - mean[k];
+        const float *x = a->x + b.at;
+        vf sum[SUM16] = {{0}}, rest[SUM16] = {{0}}, square[SUM16] = {{0}};
+        for (int64_t j = 0; j < b.width; j += 16)
+            for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) sum[k] += vload_n(x + at, b.width - at);
+        const float mean = vsum16(sum) / (float)b.width;
+        for (int64_t j = 0; j < b.width; j += 16)
+            for (int64_t k = 0, at = j; k < SUM16 && at < b.width; k++, at += VL) {
+                const vf d = vload_or(x + at, b.width - at, mean) - vset(mean);
                 rest[k] += d;
                 square[k] = vfma(d, d, square[k]);
             }
-        }
-        for (int64_t k = 0; k < BATCH_CHANNELS / VL && k * VL < b.width; k++) {
-            const vf n = vset((float)most(count, 1));
-            vstore_n(squares + k * VL, square[k] - rest[k] * rest[k] / n, b.width - k * VL);
-            for (int64_t j = 0; j < least(VL, b.width - k * VL); j++)
-                means[k * VL + j] = mean[k][j] + (double)rest[k][j] / (double)most(count, 1);
-        }
-        if (b.channel == 0) a->counts[q] = (double)count;
+        const float left = vsum16(rest);
+        means[b.channel] = mean + (double)left / (double)b.width;
+        squares[b.channel] = vsum16(square) - left * left / (float)b.width;
     }
 }
 
@@ -227,12 +187,82 @@ KERNEL(batch_statistics_total, pieces(a->channels, 16), a->pieces * 100,
     }
 }
 
-INLINE vf inverse_deviation(const float *variance, int64_t n, vf epsilon) { return vset(1) / vsqrt(vload_or(variance, n, 1) + epsilon); }
+INLINE void strip_normalize(float *y, const float *x, const float *residual, const normal *of, const strip *s, int64_t activation, const int vectors)
+{
+    vf mean[STRIP_VECTORS], scale[STRIP_VECTORS], shift[STRIP_VECTORS];
+    for (int j = 0; j < vectors; j++) {
+        mean[j] = of_channel(of->mean, of, s, j, vectors);
+        scale[j] = scale_of(of, s, j, vectors);
+        shift[j] = shift_of(of, s, j, vectors);
+    }
+    for (int64_t r = 0, at = s->at; r < s->rows; r++, at += s->row)
+        for (int j = 0; j < vectors; j++) {
+            vf z = vfma(strip_load(x + at, s, j, vectors) - mean[j], scale[j], shift[j]);
+            if (residual) z += strip_load(residual + at, s, j, vectors);
+            strip_store(y + at, activate(z, activation), s, j, vectors);
+        }
+}
 
-/* y = (x - mean) / sqrt(variance + epsilon) gamma + beta.  One item: one block of one piece. */
-KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a),
+/* y = activate((x - mean) / sqrt(variance + epsilon) gamma + beta + residual).  One item: one block of one piece. */
+KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * (a->residual ? 1.5 : 1),
     float *y;             /* (outer, channels, inner) */
     const float *x;       /* (outer, channels, inner) */
+    const float *mean;    /* (channels) */
+    const float *variance;            /* (channels) */
+    OPTIONAL const float *gamma;      /* (channels) */
+    OPTIONAL const float *beta;       /* (channels) */
+    OPTIONAL const float *residual;   /* (outer, channels, inner) */
+    int64_t outer;
+    int64_t channels;
+    int64_t inner;
+    int64_t activation;
+    double epsilon;)
+{
+    const normal of = NORMAL(a);
+    for (int64_t i = begin; i < end; i++) {
+        const batch_block b = block_of(i, a->outer, a->channels, a->inner);
+        EACH_STRIP(s, b, a->inner) { ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of); }
+    }
+}
+
+/* ---- its gradient ----
+
+   d, the gradient before the activation, is d_y masked by the result: by y where there was a residual, which is kept then, else by
+   the result computed again from x, as batch_normalize does, which costs less than to read it. */
+
+INLINE void strip_sums(float *sums, float *products, float *d_z, const float *d_y, const float *x, const float *y, const normal *of,
+                       const strip *s, int64_t activation, const int vectors)
+{
+    vf mean[STRIP_VECTORS], scale[STRIP_VECTORS], shift[STRIP_VECTORS], sum[STRIP_VECTORS], product[STRIP_VECTORS];
+    for (int j = 0; j < vectors; j++) {
+        mean[j] = of_channel(of->mean, of, s, j, vectors);
+        scale[j] = scale_of(of, s, j, vectors);
+        shift[j] = shift_of(of, s, j, vectors);
+        sum[j] = product[j] = vset(0);
+    }
+    for (int64_t r = 0, at = s->at; r < s->rows; r++, at += s->row)
+        for (int j = 0; j < vectors; j++) {
+            const vf h = strip_load(x + at, s, j, vectors) - mean[j];
+            vf d = strip_load(d_y + at, s, j, vectors);
+            if (activation) d = activate_grad(d, y ? strip_load(y + at, s, j, vectors) : activate(vfma(h, scale[j], shift[j]), activation), activation);
+            if (d_z) strip_store(d_z + at, d, s, j, vectors);
+            sum[j] += d;
+            product[j] = vfma(d, h, product[j]);
+        }
+    for (int j = 0; j < vectors; j++) {
+        strip_store(sums + j * VL, sum[j], s, 0, 1);
+        strip_store(products + j * VL, product[j] * inverse_of(of, s, j, vectors), s, 0, 1);
+    }
+}
+
+/* Sums of d and of d by the normalised x.  One item: one block of one piece. */
+KERNEL(batch_normalize_sums, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * (a->y ? 3 : 2),
+    float *sums;          /* (pieces, channels) of d */
+    float *products;      /* (pieces, channels) of d (x - mean) / sqrt(variance + epsilon) */
+    OPTIONAL float *d_z;  /* (outer, channels, inner): d */
+    const float *d_y;     /* (outer, channels, inner) */
+    const float *x;       /* (outer, channels, inner) */
+    OPTIONAL const float *y;          /* (outer, channels, inner) */
     const float *mean;    /* (channels) */
     const float *variance;            /* (channels) */
     OPTIONAL const float *gamma;      /* (channels) */
@@ -240,68 +270,32 @@ KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a),
     int64_t outer;
     int64_t channels;
     int64_t inner;
+    int64_t activation;
     double epsilon;)
 {
-    const vf epsilon = vset((float)a->epsilon);
+    const normal of = NORMAL(a);
     for (int64_t i = begin; i < end; i++) {
-        const batch_block b = block_of(a->x, i, a->outer, a->channels, a->inner);
-        const int64_t c = b.channel, step = a->inner == 1;
-        for (int64_t k = 0; k < b.width; k += VL) {
-            const int64_t n = b.width - k, m = step ? n : 1, at = c + step * k;
-            vf scale = inverse_deviation(a->variance + at, m, epsilon), mean = vload_n(a->mean + at, m), shift = vset(0);
-            if (a->gamma) scale *= vload_n(a->gamma + at, m);
-            if (a->beta) shift = vload_n(a->beta + at, m);
-            if (!step) { scale = vset(scale[0]); mean = vset(mean[0]); shift = vset(shift[0]); }
-            const float *x = b.x + k;
-            float *y = a->y + b.at + k;
-            for (int64_t r = 0; r < b.rows; r++, x += b.row, y += b.row) vstore_n(y, vfma(vload_n(x, n) - mean, scale, shift), n);
-        }
-    }
-}
-
-/* Sums of d_y and of d_y by the normalised x.  One item: one block of one piece. */
-KERNEL(batch_normalize_sums, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2,
-    float *sums;          /* (pieces, channels) of d_y */
-    float *products;      /* (pieces, channels) of d_y (x - mean) / sqrt(variance + epsilon) */
-    const float *d_y;     /* (outer, channels, inner) */
-    const float *x;       /* (outer, channels, inner) */
-    const float *mean;    /* (channels) */
-    const float *variance;            /* (channels) */
-    int64_t outer;
-    int64_t channels;
-    int64_t inner;
-    double epsilon;)
-{
-    const vf epsilon = vset((float)a->epsilon);
-    for (int64_t i = begin; i < end; i++) {
-        const batch_block b = block_of(a->x, i, a->outer, a->channels, a->inner);
-        const int64_t at = i / BATCH_BLOCKS(a) * a->channels + b.channel;
-        const float *d_y = a->d_y + b.at;
-        if (a->inner != 1) {
-            vf sum[SUM16] = {{0}}, product[SUM16] = {{0}};
-            const float mean = a->mean[b.channel];
-            for (int64_t j = 0; j < b.width; j += 16)
-                for (int64_t k = 0, p = j; k < SUM16 && p < b.width; k++, p += VL) {
-                    const vf d = vload_n(d_y + p, b.width - p);
-                    sum[k] += d;
-                    product[k] = vfma(d, vload_n(b.x + p, b.width - p) - vset(mean), product[k]);
-                }
-            a->sums[at] = vsum16(sum);
-            a->products[at] = vsum16(product) * inverse_deviation(a->variance + b.channel, 1, epsilon)[0];
+        const batch_block b = block_of(i, a->outer, a->channels, a->inner);
+        float *sums = a->sums + b.piece * a->channels, *products = a->products + b.piece * a->channels;
+        if (a->inner == 1) {
+            EACH_STRIP(s, b, 1) { ON_STRIP(strip_sums, s, a->activation, sums + s.channel, products + s.channel, a->d_z, a->d_y, a->x, a->y, &of); }
             continue;
         }
-        for (int64_t k = 0; k < b.width; k += VL) {
-            const int64_t n = b.width - k;
-            const vf mean = vload_n(a->mean + b.channel + k, n);
-            vf sum = vset(0), product = vset(0);
-            for (int64_t r = 0; r < b.rows; r++) {
-                const vf d = vload_n(d_y + r * b.row + k, n);
-                sum += d;
-                product = vfma(d, vload_n(b.x + r * b.row + k, n) - mean, product);
+        const strip s = { .n = VL, .channel = b.channel };
+        const vf mean = of_channel(a->mean, &of, &s, 0, 1), scale = scale_of(&of, &s, 0, 1), shift = shift_of(&of, &s, 0, 1);
+        vf sum[SUM16] = {{0}}, product[SUM16] = {{0}};
+        for (int64_t j = 0; j < b.width; j += 16)
+            for (int64_t k = 0, at = b.at + j; k < SUM16 && at < b.at + b.width; k++, at += VL) {
+                const int64_t n = b.at + b.width - at;
+                const vf h = vload_n(a->x + at, n) - mean;
+                vf d = vload_n(a->d_y + at, n);
+                if (a->activation) d = activate_grad(d, a->y ? vload_n(a->y + at, n) : activate(vfma(h, scale, shift), a->activation), a->activation);
+                if (a->d_z) vstore_n(a->d_z + at, d, n);
+                sum[k] += d;
+                product[k] = vfma(d, h, product[k]);
             }
-            vstore_n(a->sums + at + k, sum, n);
-            vstore_n(a->products + at + k, product * inverse_deviation(a->variance + b.channel + k, n, epsilon), n);
-        }
+        sums[b.channel] = vsum16(sum);
+        products[b.channel] = vsum16(product) * inverse_of(&of, &s, 0, 1)[0];
     }
 }
 
@@ -329,7 +323,30 @@ KERNEL(sum_norm_pieces, pieces(a->columns, 16), a->pieces * 40,
     }
 }
 
-/* d_x = gamma / sqrt(variance + epsilon) (d_y - d_beta / count - normalised x d_gamma / count); without count, where mean and
+INLINE void strip_d_x(float *d_x, const float *d_y, const float *x, const float *d_beta, const float *d_gamma, const uint8_t *mask, vf share,
+                      const normal *of, const strip *s, int64_t activation, const int vectors)
+{
+    vf mean[STRIP_VECTORS], scale[STRIP_VECTORS], shift[STRIP_VECTORS], from_beta[STRIP_VECTORS], from_gamma[STRIP_VECTORS];
+    for (int j = 0; j < vectors; j++) {
+        mean[j] = of_channel(of->mean, of, s, j, vectors);
+        scale[j] = scale_of(of, s, j, vectors);
+        shift[j] = shift_of(of, s, j, vectors);
+        from_beta[j] = d_beta ? of_channel(d_beta, of, s, j, vectors) * share : vset(0);
+        from_gamma[j] = d_beta ? of_channel(d_gamma, of, s, j, vectors) * share * inverse_of(of, s, j, vectors) : vset(0);
+    }
+    for (int64_t r = 0, at = s->at; r < s->rows; r++, at += s->row) {
+        const int whole = d_beta && !(mask && !mask[r]);
+        for (int j = 0; j < vectors; j++) {
+            vf d = strip_load(d_y + at, s, j, vectors), h = vset(0);
+            if (whole || activation) h = strip_load(x + at, s, j, vectors) - mean[j];
+            if (activation) d = activate_grad(d, activate(vfma(h, scale[j], shift[j]), activation), activation);
+            if (whole) d = vfma(-h, from_gamma[j], d - from_beta[j]);
+            strip_store(d_x + at, d * scale[j], s, j, vectors);
+        }
+    }
+}
+
+/* d_x = gamma / sqrt(variance + epsilon) (d - d_beta / count - normalised x d_gamma / count); without count, where mean and
    variance are given, only its first term; so also for rows outside of the mask.  One item: one block of one piece. */
 KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2,
     float *d_x;           /* (outer, channels, inner) */
@@ -338,6 +355,7 @@ KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2
     const float *mean;    /* (channels) */
     const float *variance;            /* (channels) */
     OPTIONAL const float *gamma;      /* (channels) */
+    OPTIONAL const float *beta;       /* (channels) */
     OPTIONAL const float *d_beta;     /* (channels) */
     OPTIONAL const float *d_gamma;    /* (channels) */
     OPTIONAL const double *count;     /* (1) */
@@ -345,31 +363,16 @@ KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2
     int64_t outer;
     int64_t channels;
     int64_t inner;
+    int64_t activation;
     double epsilon;)
 {
-    const vf epsilon = vset((float)a->epsilon), share = vset(a->count && *a->count > 0 ? (float)(1 / *a->count) : 0);
+    const normal of = NORMAL(a);
+    const vf share = vset(a->count && *a->count > 0 ? (float)(1 / *a->count) : 0);
     for (int64_t i = begin; i < end; i++) {
-        const batch_block b = block_of(a->x, i, a->outer, a->channels, a->inner);
-        const int64_t step = a->inner == 1;
-        const uint8_t *mask = a->mask && step ? a->mask + i / BATCH_BLOCKS(a) * BATCH_ROWS : 0;
-        for (int64_t k = 0; k < b.width; k += VL) {
-            const int64_t n = b.width - k, m = step ? n : 1, at = b.channel + step * k;
-            const vf inverse = inverse_deviation(a->variance + at, m, epsilon);
-            vf scale = inverse, mean = vload_n(a->mean + at, m), from_beta = vset(0), from_gamma = vset(0);
-            if (a->gamma) scale *= vload_n(a->gamma + at, m);
-            if (a->count) {
-                from_beta = vload_n(a->d_beta + at, m) * share;
-                from_gamma = vload_n(a->d_gamma + at, m) * share * inverse;
-            }
-            if (!step) { scale = vset(scale[0]); mean = vset(mean[0]); from_beta = vset(from_beta[0]); from_gamma = vset(from_gamma[0]); }
-            const float *x = b.x + k, *d_y = a->d_y + b.at + k;
-            float *d_x = a->d_x + b.at + k;
-            for (int64_t r = 0; r < b.rows; r++, x += b.row, d_y += b.row, d_x += b.row) {
-                vf d = vload_n(d_y, n);
-                if (a->count && !(mask && !mask[r])) d = vfma(mean - vload_n(x, n), from_gamma, d - from_beta);
-                vstore_n(d_x, d * scale, n);
-            }
-        }
+        const batch_block b = block_of(i, a->outer, a->channels, a->inner);
+        const uint8_t *mask = a->mask && a->inner == 1 ? a->mask + b.piece * BATCH_ROWS : 0;
+        const float *d_beta = a->count ? a->d_beta : 0;
+        EACH_STRIP(s, b, a->inner) { ON_STRIP(strip_d_x, s, a->activation, a->d_x, a->d_y, a->x, d_beta, a->d_gamma, mask, share, &of); }
     }
 }
 

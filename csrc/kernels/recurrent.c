@@ -182,6 +182,7 @@ INLINE vf slope(vf y, const int64_t activation)
     case ACT_RELU: return vpick(y > vset(0), vset(1), vset(0));
     case ACT_SIGMOID: return y * (vset(1) - y);
     case ACT_TANH: return vset(1) - y * y;
+    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vset(1), vset(0)), vset(0));
     default: return vset(1);
     }
 }

@@ -295,8 +295,7 @@ static __attribute__((noinline)) void store_results(float *out, const tiling *t,
     switch (activation) {
     case ACT_LINEAR: CASE(ACT_LINEAR); break;
     case ACT_RELU: CASE(ACT_RELU); break;
-    case ACT_SIGMOID: CASE(ACT_SIGMOID); break;
-    default: CASE(ACT_TANH); break;
+    default: CASE(activation); break;
     }
 #undef CASE
 }

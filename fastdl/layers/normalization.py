@@ -64,13 +64,17 @@ class BatchNormalization(_Normalization):
 
     def call(self, inputs, training=None, mask=None):
         """Normalise; mask: the positions that count for the statistics."""
+        return self.normalise(inputs, training, mask)
+
+    def normalise(self, inputs, training=None, mask=None, residual=None, activation=None):
+        """activation(normalised + residual); the moving statistics take neither."""
         if not training or not self.trainable or isinstance(inputs, Symbol):
             return ops.Standardize.apply(inputs, self.moving_mean, self.moving_variance, self.gamma, self.beta, axis=self.axis, epsilon=self.epsilon)
         op = BatchNormalizationOp.__new__(BatchNormalizationOp)
-        op.axis, op.epsilon = self.axis, self.epsilon
+        op.axis, op.epsilon, op.activation = self.axis, self.epsilon, activation
         if mask is not None and self.axis not in (-1, inputs.ndim - 1):
             raise ValueError(f"{self.name}: with a mask, the channels must be the last axis, not axis {self.axis}")
-        out = op(inputs, self.gamma, self.beta, mask)
+        out = op(inputs, self.gamma, self.beta, mask, residual)
         for moving, now in ((self.moving_mean, op.mean), (self.moving_variance, op.variance)):
             self.add_update(moving, ops.MovingAverage.apply(Tensor(moving.array), Tensor(now), momentum=self.momentum))
         return out

@@ -1,10 +1,14 @@
 """Graph: the layers and ops between Symbols that stand for inputs and those that stand for outputs."""
 
 from ..errors import shape_error
+from ..layers.context import context
 from ..layers.core import InputLayer
 from ..layers.layer import Layer
 from ..op import Symbol
 from ..structure import flatten, map_structure, pack
+from ..tensor import grad_enabled
+from .folding import folded
+from .fusion import fused
 
 
 class Node:
@@ -19,11 +23,34 @@ class Node:
 
     def prepare(self, slot_of):
         """Replace the Symbols of the arguments by Slots."""
-        swap = lambda value: Slot(slot_of(value)) if isinstance(value, Symbol) else value
+        self.slots, self.shape_of = [], {}      # of the arguments: all slots; and their shapes, by slot
+
+        def swap(value):
+            if not isinstance(value, Symbol):
+                return value
+            self.slots.append(slot_of(value))
+            self.shape_of[self.slots[-1]] = value.shape
+            return Slot(self.slots[-1])
         self.args = tuple(map_structure(swap, a) for a in self.made.args)
         self.kwargs = {name: map_structure(swap, value) for name, value in self.made.kwargs.items()}
         single = len(self.args) == 1 and not self.kwargs and isinstance(self.args[0], Slot)
         self.source = self.args[0].index if single else None
+
+    slot = property(lambda self: self.results[0][1])
+
+    def run(self, tensors):
+        """Call, from the tensors in the slots of the arguments, into those of the results."""
+        if self.source is not None:
+            found = self.call(tensors[self.source])
+        else:
+            take = lambda value: tensors[value.index] if isinstance(value, Slot) else value
+            found = self.call(*[map_structure(take, a) for a in self.args], **{k: map_structure(take, v) for k, v in self.kwargs.items()})
+        if type(found) in (list, tuple, dict):
+            found = flatten(found)
+            for index, slot in self.results:
+                tensors[slot] = found[index]
+        else:
+            tensors[self.slot] = found
 
 
 class Slot:
@@ -133,6 +160,26 @@ class Graph:
             node.prepare(lambda s: self._slot(s))
             self.nodes.append(node)
         self.output_slots = [self._slot(s) for s in self.output_symbols]
+        self.maker = {slot: node for node in self.nodes for _, slot in node.results}
+        self.users = {}
+        for node in self.nodes:
+            for slot in node.slots:
+                self.users.setdefault(slot, []).append(node)
+        self.plain_steps = self._with_releases(fused(self, self.nodes))
+
+    def _with_releases(self, steps):
+        """[(step, the slots that nothing needs after it)]."""
+        needed, found = set(self.output_slots), []
+        for step in reversed(steps):
+            mine = {*step.slots, *[slot for _, slot in getattr(step, "results", ())]}
+            found.append((step, [*mine - needed]))
+            needed |= mine
+        return found[::-1]
+
+    def only_user(self, node):
+        """The node that alone needs what a node gives, which is no output; or None."""
+        users = self.users.get(node.slot, ()) if len(node.results) == 1 else ()
+        return users[0] if len(users) == 1 and node.slot not in self.output_slots else None
 
     def _slot(self, symbol):
         key = _key(symbol)
@@ -156,18 +203,11 @@ class Graph:
     def run(self, values):
         """The outputs, in their structure, for the inputs' tensors (or Symbols) in order."""
         tensors = [*values, *[None] * (len(self.slots) - len(values))]
-        for node in self.nodes:
-            if node.source is not None:
-                found = node.call(tensors[node.source])
-            else:
-                take = lambda value: tensors[value.index] if isinstance(value, Slot) else value
-                found = node.call(*[map_structure(take, a) for a in node.args], **{k: map_structure(take, v) for k, v in node.kwargs.items()})
-            if type(found) in (list, tuple, dict):
-                found = flatten(found)
-                for index, slot in node.results:
-                    tensors[slot] = found[index]
-            else:
-                tensors[node.results[0][1]] = found
+        fold = not context.tracing and (context.training or not grad_enabled())
+        for step, release in self._with_releases(fused(self, folded(self, bool(context.training)))) if fold else self.plain_steps:
+            step.run(tensors)
+            for slot in release:
+                tensors[slot] = None
         return pack(self.outputs, [tensors[slot] for slot in self.output_slots])
 
     def arrange(self, given, model):

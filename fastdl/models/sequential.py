@@ -123,6 +123,8 @@ class Sequential(Model):
             inputs = fit_input(inputs, self._input_layer.output, self._input_layer.name, self.name)
         if mask is not None:
             inputs.mask = mask
+        if self.graph is not None:
+            return self.graph.run([inputs])
         for layer in self._chain:
             inputs = layer(inputs)
         return inputs

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 
-from ..op import case
+from ..errors import shape_error
+from ..op import ACTIVATIONS, Op, case, kernels, twin
+from .linear import activate, activation_of
 from .math import Unary, erf_of
 
 __all__ = ["relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "log_sigmoid", "softsign", "silu", "swish",
-           "hard_sigmoid", "hard_silu", "hard_swish", "mish", "gelu"]
+           "hard_sigmoid", "hard_silu", "hard_swish", "mish", "gelu", "activated_sum"]
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805      # Klambauer et al. 2017
 
@@ -150,6 +152,45 @@ class GeluApproximate(Unary):
         return s + x * s * (1 - s) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * x * x)
 
 
+@twin
+def activated_sum(y, x1, x2, *, size, activation):
+    y[...] = activate(x1 + x2, activation)
+
+
+class ActivatedSum(Op):
+    """activation(x1 + x2).
+
+    x1, x2   any shape, the same for both
+    returns  that shape
+
+    activation is None, "relu", "relu6", "sigmoid" or "tanh".
+    """
+
+    activation: str = "relu"
+
+    def shape(self, x1, x2):
+        if x1.shape != x2.shape or x1.dtype != x2.dtype:
+            raise shape_error(self.name, "x1 and x2 differ in shape or dtype", x1=x1.shape, x2=x2.shape)
+        return x1.shape
+
+    def forward(self, y, x1, x2):
+        self.y, self.act = y, ACTIVATIONS[self.activation]
+        kernels.activated_sum(y, x1, x2, size=y.size, activation=self.act)
+
+    def backward(self, d_y, d_x1, d_x2):
+        first, *others = [d for d in (d_x1, d_x2) if d is not None]
+        kernels.activation_grad(first, d_y, self.y, size=d_y.size, activation=self.act)
+        for other in others:
+            kernels.copy(other, first, size=first.size)
+
+    def definition(self, x1, x2):
+        return activation_of(x1 + x2, self.activation)
+
+    cases = [case(x1=(3, 37), x2=(3, 37)), case(x1=(5,), x2=(5,), activation="relu6"), case(x1=(0, 2), x2=(0, 2), activation=None),
+             case(x1=(17,), x2=(17,), activation="tanh"), case(x1=(1,), x2=(1,), activation="sigmoid")]
+    bench = [case(x1=(32, 28, 28, 64), x2=(32, 28, 28, 64))]
+
+
 relu, relu6, selu, sigmoid, tanh, softplus, log_sigmoid, softsign, silu, hard_sigmoid, hard_silu, mish = (
     op.apply for op in (Relu, Relu6, Selu, Sigmoid, Tanh, Softplus, LogSigmoid, Softsign, Silu, HardSigmoid, HardSilu, Mish))
 swish, hard_swish = silu, hard_silu
@@ -168,3 +209,8 @@ def elu(x, alpha=1.0):
 def gelu(x, approximate=True):
     """The Gaussian error linear unit: x times the cumulative distribution of the normal, by tanh or, exactly, by erf."""
     return (GeluApproximate if approximate else Gelu).apply(x)
+
+
+def activated_sum(x1, x2, activation="relu"):  # noqa: F811
+    """activation(x1 + x2), of tensors of the same shape, in one pass; activation: None, "relu", "relu6", "sigmoid" or "tanh"."""
+    return ActivatedSum.apply(x1, x2, activation=activation)

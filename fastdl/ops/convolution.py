@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from . import winograd
-from .linear import PANEL, activate, panel_floats, product, sum_columns
+from .linear import PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
 
@@ -99,13 +99,6 @@ def unpacked(panels, groups, depth, columns):
     n = -(-columns // PANEL)
     whole = panels.reshape(-1)[:groups * n * depth * PANEL].reshape(groups, n, depth, PANEL)
     return whole.transpose(0, 2, 1, 3).reshape(groups, depth, n * PANEL)[:, :, :columns]
-
-
-def activate_grad(d, y, activation):
-    """What csrc/kernels/convolution.c's activate_grad does, in NumPy."""
-    if activation == 1:
-        return np.where(y > 0, d, 0)
-    return d * y * (1 - y) if activation == 2 else d * (1 - y * y) if activation == 3 else d
 
 
 def _flops(*, batch, out_height, out_width, filters, kernel_height, kernel_width, channels, groups, **_):
@@ -241,7 +234,7 @@ class Conv2D(Windows, Op):
     bias     (filters), or None
     returns  (batch, out_height, out_width, filters)
 
-    padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "sigmoid" or "tanh". With groups, the
+    padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh". With groups, the
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
     a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
     groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
@@ -364,8 +357,7 @@ class Conv2D(Windows, Op):
                     z[:, y, x, g * each:(g + 1) * each] += np.einsum(
                         "nc,cf->nf", images[:, at[0], at[1], g * taken:(g + 1) * taken], kernel[ky, kx, :, g * each:(g + 1) * each])
         z = z if bias is None else z + bias
-        return {None: lambda: z, "linear": lambda: z, "relu": lambda: np.maximum(z, 0), "tanh": lambda: np.tanh(z),
-                "sigmoid": lambda: 1 / (1 + np.exp(-z))}[self.activation]()
+        return activation_of(z, self.activation)
 
     cases = [
         case(images=(1, 1, 1, 1), kernel=(1, 1, 1, 1)),
@@ -375,6 +367,7 @@ class Conv2D(Windows, Op):
         case(images=(1, 8, 9, 4), kernel=(3, 3, 2, 6), padding=((2, 1), (0, 3)), dilation=(2, 1), groups=2, activation="sigmoid"),
         case(images=(2, 5, 5, 3), kernel=(1, 1, 3, 34), bias=(34,), activation="relu"),
         case(images=(2, 5, 5, 3), kernel=(1, 1, 3, 4), strides=(2, 2)),
+        case(images=(2, 5, 5, 3), kernel=(3, 3, 3, 5), bias=np.float32([-3, 0, 3, 6, 9]), activation="relu6"),
         case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
@@ -391,7 +384,15 @@ def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=
     kernel   (kernel_height, kernel_width, channels / groups, filters)
     bias     (filters), or None
 
-    strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D.
+    strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D. As many groups as
+    channels are a depthwise convolution.
     """
+    if groups > 1 and len(kernel.shape) == 4 and algorithm == "implicit":
+        from .depthwise import MOST_PLACES, depthwise_conv2d          # which use this file
+        from .shape import reshape
+        kernel_height, kernel_width, taken, filters = kernel.shape
+        if taken == 1 and groups == images.shape[-1] and filters % groups == 0 and kernel_height * kernel_width <= MOST_PLACES:
+            kernel = reshape(kernel, (kernel_height, kernel_width, groups, filters // groups))
+            return depthwise_conv2d(images, kernel, bias, strides, padding, dilation, activation)
     return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
                         activation=activation, algorithm=algorithm)

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from .convolution import IMAGES, Windows, col2im, windows
-from .linear import activate, sum_columns
+from .linear import activate, activation_of, sum_columns
 
 __all__ = ["depthwise_conv2d"]
 
@@ -58,7 +58,7 @@ class DepthwiseConv2D(Windows, Op):
     bias     (channels * depth_multiplier), or None
     returns  (batch, out_height, out_width, channels * depth_multiplier): all outputs of a channel side by side
 
-    padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "sigmoid" or "tanh".
+    padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh".
     """
 
     strides: tuple = (1, 1)
@@ -116,8 +116,7 @@ class DepthwiseConv2D(Windows, Op):
             if 0 <= at[0] < images.shape[1] and 0 <= at[1] < images.shape[2]:
                 z[:, y, x] += np.einsum("nc,cm->ncm", images[:, at[0], at[1]], kernel[ky, kx])
         z = z.reshape(*z.shape[:3], -1 if z.size else kernel.shape[2] * kernel.shape[3]) + (0 if bias is None else bias)
-        return {"relu": lambda: np.maximum(z, 0), "tanh": lambda: np.tanh(z), "sigmoid": lambda: 1 / (1 + np.exp(-z))}.get(
-            self.activation, lambda: z)()
+        return activation_of(z, self.activation)
 
     cases = [
         case(images=(1, 1, 1, 1), kernel=(1, 1, 1, 1)),
@@ -125,7 +124,7 @@ class DepthwiseConv2D(Windows, Op):
         case(images=(2, 6, 11, 3), kernel=(3, 4, 3, 1), bias=(3,), padding="same", strides=(2, 2), activation="tanh"),
         case(images=(1, 5, 16, 2), kernel=(2, 6, 2, 3), bias=(6,), padding="same", activation="sigmoid"),
         case(images=(2, 8, 7, 5), kernel=(2, 3, 5, 2), padding=((2, 1), (0, 3)), dilation=(2, 3), strides=(1, 2)),
-        case(images=(1, 9, 8, 4), kernel=(2, 2, 4, 1), strides=(3, 4)),
+        case(images=(1, 9, 8, 4), kernel=(2, 2, 4, 1), strides=(3, 4), activation="relu6"),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 1), bias=(2,)),
     ]
     bench = [case(images=(8, 56, 56, 128), kernel=(3, 3, 128, 1), bias=(128,), padding="same", activation="relu")]

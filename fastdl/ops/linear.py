@@ -12,11 +12,18 @@ PANEL = 32
 
 def activate(x, activation):
     """What csrc/kernel.h's activate does, in NumPy."""
-    if activation == 1:
-        return np.where(x < 0, 0, x)
+    if activation in (1, 4):
+        return np.where(x < 0, 0, x) if activation == 1 else np.clip(x, 0, 6)
     if activation == 2:
         return 1 / (1 + np.exp(-x))
     return np.tanh(x) if activation == 3 else x
+
+
+def activate_grad(d, y, activation):
+    """What csrc/kernel.h's activate_grad does, in NumPy."""
+    if activation in (1, 4):
+        return np.where((y > 0) & (y < 6) if activation == 4 else y > 0, d, 0)
+    return d * y * (1 - y) if activation == 2 else d * (1 - y * y) if activation == 3 else d
 
 
 def panel_floats(depth, columns):
@@ -72,7 +79,7 @@ def column_sums(out, x, *, rows, columns, split):
 @twin
 def activation_grad(d_x, d_y, y, *, size, activation):
     d_y, y = d_y.reshape(d_x.shape), y.reshape(d_x.shape)
-    d_x[...] = np.where(y > 0, d_y, 0) if activation == 1 else d_y * y * (1 - y) if activation == 2 else d_y * (1 - y * y)
+    d_x[...] = activate_grad(d_y, y, activation)
 
 
 def split_of(depth, columns):
@@ -168,6 +175,12 @@ def sum_columns(op, out, x, rows, columns):
         kernels.sum_parts(out, to, outer=1, count=parts, size=columns)
 
 
+def activation_of(z, name):
+    """For definitions: the textbook formula of a fused activation."""
+    return {None: lambda: z, "linear": lambda: z, "relu": lambda: np.maximum(z, 0), "relu6": lambda: np.minimum(np.maximum(z, 0), 6),
+            "sigmoid": lambda: 1 / (1 + np.exp(-z)), "tanh": lambda: np.tanh(z)}[name]()
+
+
 class Linear(Op):
     """activation(x @ kernel + bias).
 
@@ -176,13 +189,13 @@ class Linear(Op):
     bias     (columns), or None
     returns  (..., columns)
 
-    activation is None or "linear", "relu", "sigmoid" or "tanh", applied before the result is stored.
+    activation is None or "linear", "relu", "relu6", "sigmoid" or "tanh", applied before the result is stored.
     """
     activation: str = None
 
     def shape(self, x, kernel, bias=None):
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are linear, relu, sigmoid, tanh"
+            raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are linear, relu, relu6, sigmoid, tanh"
                              "\n  apply any other to the result: activations.get(name)(linear(x, kernel, bias))")
         arrays = {"x": (x.shape, "..., depth"), "kernel": (kernel.shape, "depth, columns")}
         if len(x.shape) < 1 or len(kernel.shape) != 2:
@@ -218,10 +231,11 @@ class Linear(Op):
 
     def definition(self, x, kernel, bias=None):
         y = np.einsum("...i,ij->...j", x, kernel) + (0 if bias is None else bias)
-        return {None: y, "linear": y, "relu": np.maximum(y, 0), "sigmoid": 1 / (1 + np.exp(-y)), "tanh": np.tanh(y)}[self.activation]
+        return activation_of(y, self.activation)
 
     cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
              case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
+             case(x=(3, 9), kernel=(9, 5), bias=np.float32([-3, 0, 3, 6, 9]), activation="relu6"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
@@ -384,7 +398,7 @@ def linear(x, kernel, bias=None, activation=None):
     x           (..., depth)
     kernel      (depth, columns)
     bias        (columns), or None
-    activation  None or "linear", "relu", "sigmoid", "tanh"
+    activation  None or "linear", "relu", "relu6", "sigmoid", "tanh"
     returns     (..., columns)
     """
     return Linear.apply(x, kernel, bias, activation=activation)

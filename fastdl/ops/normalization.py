@@ -1,106 +1,15 @@
-"""Softmax, and normalisation by the statistics of a batch or of a sample."""
+"""Normalisation by the statistics of a batch or of a sample."""
 
 import math
 
 import numpy as np
 
 from ..errors import shape_error
-from ..op import Op, case, integers, kernels, twin
-from ..tensor import Tensor
+from ..op import ACTIVATIONS, Op, case, integers, kernels, twin
+from .linear import activate, activate_grad, activation_of
+from .softmax import around
 
-__all__ = ["BatchNormalization", "LayerNormalization", "LogSoftmax", "MovingAverage", "Softmax", "Standardize", "layer_normalization",
-           "log_softmax", "softmax"]
-
-
-@twin
-def softmax(y, x, *, outer, columns, inner, logarithm):                     # noqa: F811
-    x, y = x.reshape(outer, columns, inner), y.reshape(outer, columns, inner)
-    shifted = x - x.max(axis=1, keepdims=True)
-    total = np.exp(shifted).sum(axis=1, keepdims=True)
-    y[...] = shifted - np.log(total) if logarithm else np.exp(shifted) / total
-
-
-@twin
-def softmax_grad(d_x, d_y, y, *, outer, columns, inner, logarithm):
-    d_x, d_y, y = (a.reshape(outer, columns, inner) for a in (d_x, d_y, y))
-    if logarithm:
-        d_x[...] = d_y - np.exp(y) * d_y.sum(axis=1, keepdims=True)
-    else:
-        d_x[...] = y * (d_y - (d_y * y).sum(axis=1, keepdims=True))
-
-
-def around(shape, axis):
-    """(outer, columns, inner): the sizes before, at and after the axis."""
-    axis %= len(shape)
-    return {"outer": math.prod(shape[:axis]), "columns": shape[axis], "inner": math.prod(shape[axis + 1:])}
-
-
-class Softmax(Op):
-    """exp(x) / sum of exp(x) along an axis.
-
-    x        any shape of at least one axis
-    returns  the same shape
-    """
-    axis: int = -1
-    logarithm = 0
-
-    def shape(self, x):
-        if not -x.ndim <= self.axis < x.ndim or not x.shape[self.axis]:
-            raise shape_error(self.name, f"x has no values along axis {self.axis}", x=x.shape)
-        return x.shape
-
-    def forward(self, y, x):
-        self.y = y
-        kernels.softmax(y, x, **around(x.shape, self.axis), logarithm=self.logarithm)
-
-    def backward(self, d_y, d_x):
-        kernels.softmax_grad(d_x, d_y, self.y, **around(d_y.shape, self.axis), logarithm=self.logarithm)
-
-    def definition(self, x):
-        e = np.exp(np.float64(x) - np.max(x, axis=self.axis, keepdims=True))
-        p = e / e.sum(axis=self.axis, keepdims=True)
-        return np.log(p) if self.logarithm else p
-
-    cases = [case(x=(1, 1)), case(x=(3, 17)), case(x=(5, 33)), case(x=(2, 3, 19), axis=1), case(x=(4, 7), axis=0), case(x=(0, 5))]
-    bench = [case(x=(32, 10)), case(x=(64, 10000))]
-
-
-class LogSoftmax(Softmax):
-    """log softmax(x) along an axis, without the loss of precision of the logarithm of a small softmax.
-
-    x        any shape of at least one axis
-    returns  the same shape
-    """
-    logarithm = 1
-
-
-class Probabilities(Tensor):
-    """What softmax or sigmoid returned, with the logits it came from, to which a cross-entropy goes back: it then neither
-    clips nor divides by small numbers. (Keras does the same.)"""
-
-    __slots__ = ("logits", "function")
-
-    @classmethod
-    def of(cls, probabilities, logits, function):
-        """`probabilities` (a Tensor just made), knowing its logits; function: "softmax" or "sigmoid"."""
-        found = cls(probabilities.array, probabilities.requires_grad, probabilities.node, probabilities.index)
-        found.logits, found.function = logits, function
-        return found
-
-
-def softmax(x, axis=-1):
-    """exp(x) / sum of exp(x) along an axis; its logits are remembered for cross-entropies.
-
-    x        any shape of at least one axis
-    returns  the same shape
-    """
-    y = Softmax.apply(x, axis=axis)
-    if isinstance(x, Tensor) and isinstance(y, Tensor) and axis in (-1, x.ndim - 1):
-        return Probabilities.of(y, x, "softmax")
-    return y
-
-
-log_softmax = LogSoftmax.apply
+__all__ = ["BatchNormalization", "LayerNormalization", "MovingAverage", "Standardize", "layer_normalization"]
 
 
 # ---- batch normalisation ----
@@ -144,17 +53,32 @@ def _per_channel(a):
     return 1 if a is None else a[:, None]
 
 
-@twin
-def batch_normalize(y, x, mean, variance, gamma, beta, *, outer, channels, inner, epsilon):
-    y, x = y.reshape(outer, channels, inner), x.reshape(outer, channels, inner)
+def _normal(x, mean, variance, gamma, beta, outer, channels, inner, epsilon):
+    """(outer, channels, inner): x normalised."""
     scale = _per_channel(gamma) / np.sqrt(variance + epsilon)[:, None]
-    y[...] = (x - mean[:, None]) * scale + (0 if beta is None else beta[:, None])
+    return (x.reshape(outer, channels, inner) - mean[:, None]) * scale + (0 if beta is None else beta[:, None])
 
 
 @twin
-def batch_normalize_sums(sums, products, d_y, x, mean, variance, *, outer, channels, inner, epsilon):
-    normal = (x.reshape(outer, channels, inner) - mean[:, None]) / np.sqrt(variance + epsilon)[:, None]
-    for q, (d, h) in enumerate(zip(_in_pieces(d_y, outer, channels, inner), _in_pieces(normal, outer, channels, inner))):
+def batch_normalize(y, x, mean, variance, gamma, beta, residual, *, outer, channels, inner, activation, epsilon):
+    z = _normal(x, mean, variance, gamma, beta, outer, channels, inner, epsilon)
+    y.reshape(z.shape)[...] = activate(z if residual is None else z + residual.reshape(z.shape), activation)
+
+
+def _before(d_y, y, activation, *of):
+    """(outer, channels, inner): the gradient before the activation."""
+    z = _normal(*of)
+    d_y = d_y.reshape(z.shape)
+    return activate_grad(d_y, activate(z, activation) if y is None else y.reshape(z.shape), activation) if activation else d_y
+
+
+@twin
+def batch_normalize_sums(sums, products, d_z, d_y, x, y, mean, variance, gamma, beta, *, outer, channels, inner, activation, epsilon):
+    d = _before(d_y, y, activation, x, mean, variance, gamma, beta, outer, channels, inner, epsilon)
+    if d_z is not None:
+        d_z.reshape(d.shape)[...] = d
+    normal = _normal(x, mean, variance, None, None, outer, channels, inner, epsilon)
+    for q, (d, h) in enumerate(zip(_in_pieces(d, outer, channels, inner), _in_pieces(normal, outer, channels, inner))):
         sums[q], products[q] = d.sum(axis=1), (d * h).sum(axis=1)
 
 
@@ -164,14 +88,15 @@ def sum_norm_pieces(d_beta, d_gamma, sums, products, *, pieces, columns):
 
 
 @twin
-def batch_normalize_d_x(d_x, d_y, x, mean, variance, gamma, d_beta, d_gamma, count, mask, *, outer, channels, inner, epsilon):
-    d_x, d, x = (a.reshape(outer, channels, inner) for a in (d_x, d_y, x))
-    inverse = 1 / np.sqrt(variance + epsilon)[:, None]
+def batch_normalize_d_x(d_x, d_y, x, mean, variance, gamma, beta, d_beta, d_gamma, count, mask, *, outer, channels, inner, activation,
+                        epsilon):
+    d = _before(d_y, None, activation, x, mean, variance, gamma, beta, outer, channels, inner, epsilon)
     if count is not None:
         share = 1 / count.item() if count.item() else 0
-        full = d - d_beta[:, None] * share - (x - mean[:, None]) * inverse * d_gamma[:, None] * share
+        normal = _normal(x, mean, variance, None, None, outer, channels, inner, epsilon)
+        full = d - d_beta[:, None] * share - normal * d_gamma[:, None] * share
         d = full if mask is None or inner != 1 else np.where(mask.reshape(outer, 1, 1) != 0, full, d)
-    d_x[...] = d * inverse * _per_channel(gamma)
+    d_x.reshape(d.shape)[...] = d / np.sqrt(variance + epsilon)[:, None] * _per_channel(gamma)
 
 
 @twin
@@ -180,53 +105,72 @@ def moving_average(y, old, next, *, size, momentum):
 
 
 class BatchNormalization(Op):
-    """(x - mean) / sqrt(variance + epsilon) gamma + beta, with the mean and variance of x over all axes but one.
+    """activation((x - mean) / sqrt(variance + epsilon) gamma + beta + residual), with the mean and variance of x over all axes but one.
 
-    x        any shape
-    gamma    None, or (channels)
-    beta     None, or (channels)
-    mask     None, or (leading axes of x) bool, where axis is the last: only these make the statistics
-    returns  the shape of x; the call's .mean and .variance (channels) are those used. No gradient flows through them.
+    x         any shape
+    gamma     None, or (channels)
+    beta      None, or (channels)
+    mask      None, or (leading axes of x) bool, where axis is the last: only these make the statistics
+    residual  None, or the shape of x
+    returns   the shape of x; the call's .mean and .variance (channels) are those used. No gradient flows through them.
+
+    activation is None, "relu", "relu6", "sigmoid" or "tanh".
     """
     axis: int = -1
     epsilon: float = 1e-3
+    activation: str = None
 
-    def shape(self, x, gamma=None, beta=None, mask=None):
+    def shape(self, x, gamma=None, beta=None, mask=None, residual=None):
         check_channels(self, x, gamma=gamma, beta=beta)
         if mask is not None and (self.axis % x.ndim != x.ndim - 1 or mask.shape != x.shape[:-1]):
             raise shape_error(self.name, "a mask has the axes of x but the last, and the channels are the last", x=x.shape, mask=mask.shape)
+        if residual is not None and residual.shape != x.shape:
+            raise shape_error(self.name, "the residual has another shape than x", x=x.shape, residual=residual.shape)
         return x.shape
 
-    def forward(self, y, x, gamma=None, beta=None, mask=None):
+    def forward(self, y, x, gamma=None, beta=None, mask=None, residual=None):
         self.sizes = sizes = channels_of(x.shape, self.axis)
         n, channels = _batch_pieces(sizes["outer"], sizes["inner"]), sizes["channels"]
         means, squares, counts = self.empty((n, channels), "float64"), self.empty((n, channels)), self.empty((n,), "float64")
         self.mean, self.variance, self.count = self.empty((channels,)), self.empty((channels,)), self.empty((), "float64")
-        self.saved = x, gamma, mask
+        self.act, self.y = ACTIVATIONS[self.activation], y if self.activation and residual is not None else None
+        self.saved = x, gamma, beta, mask
+        if not self.act and residual is not None:
+            self.same = (4,)
         kernels.batch_statistics(means, squares, counts, x, mask, **sizes)
         kernels.batch_statistics_total(self.mean, self.variance, self.count, means, squares, counts, pieces=n, channels=channels)
-        kernels.batch_normalize(y, x, self.mean, self.variance, gamma, beta, **sizes, epsilon=self.epsilon)
+        kernels.batch_normalize(y, x, self.mean, self.variance, gamma, beta, residual, **sizes, activation=self.act, epsilon=self.epsilon)
 
-    def backward(self, d_y, d_x, d_gamma=None, d_beta=None, _=None):
-        x, gamma, mask = self.saved
-        d_gamma, d_beta = sums_of_gradient(self, d_y, x, d_gamma, d_beta)
+    def backward(self, d_y, d_x, d_gamma=None, d_beta=None, _=None, d_residual=None):
+        x, gamma, beta, mask = self.saved
+        act = self.act
+        if self.y is not None:               # the gradient before the activation is what the residual gets; it is written down
+            d_residual = self.empty(d_y.shape) if d_residual is None else d_residual
+        d_gamma, d_beta = sums_of_gradient(self, d_y, x, d_gamma, d_beta, gamma, beta, d_residual)
+        if self.y is not None:
+            d_y, act = d_residual, 0
         if d_x is not None:
-            kernels.batch_normalize_d_x(d_x, d_y, x, self.mean, self.variance, gamma, d_beta, d_gamma, self.count, mask,
-                                        **self.sizes, epsilon=self.epsilon)
+            kernels.batch_normalize_d_x(d_x, d_y, x, self.mean, self.variance, gamma, beta, d_beta, d_gamma, self.count, mask,
+                                        **self.sizes, activation=act, epsilon=self.epsilon)
 
-    def definition(self, x, gamma=None, beta=None, mask=None):
+    def definition(self, x, gamma=None, beta=None, mask=None, residual=None):
         h = np.moveaxis(x, self.axis, -1)
         rows = h.reshape(-1, h.shape[-1])
         if mask is not None:
             rows = rows[mask.reshape(-1)]
         h = (h - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + self.epsilon)
         h = h * (1 if gamma is None else gamma) + (0 if beta is None else beta)
-        return np.moveaxis(h, -1, self.axis)
+        return activation_of(np.moveaxis(h, -1, self.axis) + (0 if residual is None else residual), self.activation)
 
     cases = [case(x=(1, 1)), case(x=(5, 3), gamma=(3,), beta=(3,)), case(x=(2, 3, 5, 67), gamma=(67,)), case(x=(150, 17), beta=(17,)),
              case(x=(3, 5, 2, 7), gamma=(5,), beta=(5,), axis=1), case(x=(19, 4), gamma=(19,), axis=0),
-             case(x=(4, 35, 3), gamma=(3,), beta=(3,), mask=integers((4, 35), 2, "bool"), epsilon=0.1)]
-    bench = [case(x=(32, 28, 28, 64), gamma=(64,), beta=(64,))]
+             case(x=(4, 35, 3), gamma=(3,), beta=(3,), mask=integers((4, 35), 2, "bool"), epsilon=0.1),
+             case(x=(7, 67), gamma=(67,), beta=(67,), activation="relu"), case(x=(7, 5), gamma=(5,), residual=(7, 5)),
+             case(x=(2, 3, 68), gamma=(68,), beta=(68,), residual=(2, 3, 68), activation="relu"),
+             case(x=(3, 2, 21), beta=np.float32([4, 7]), residual=(3, 2, 21), activation="relu6", axis=1),
+             case(x=(9, 2), beta=np.float32([4, 7]), activation="relu6"), case(x=(5, 4), mask=integers((5,), 2, "bool"), activation="tanh")]
+    bench = [case(x=(32, 28, 28, 64), gamma=(64,), beta=(64,)),
+             case(x=(32, 28, 28, 128), gamma=(128,), beta=(128,), residual=(32, 28, 28, 128), activation="relu")]
 
 
 class Standardize(Op):
@@ -239,6 +183,7 @@ class Standardize(Op):
     """
     axis: int = -1
     epsilon: float = 1e-3
+    act = 0                              # no activation
 
     def shape(self, x, mean, variance, gamma=None, beta=None):
         check_channels(self, x, mean=mean, variance=variance, gamma=gamma, beta=beta)
@@ -246,7 +191,7 @@ class Standardize(Op):
 
     def forward(self, y, x, mean, variance, gamma=None, beta=None):
         self.sizes, self.mean, self.variance, self.saved = channels_of(x.shape, self.axis), mean, variance, (x, gamma)
-        kernels.batch_normalize(y, x, mean, variance, gamma, beta, **self.sizes, epsilon=self.epsilon)
+        kernels.batch_normalize(y, x, mean, variance, gamma, beta, None, **self.sizes, activation=0, epsilon=self.epsilon)
 
     def backward(self, d_y, d_x, d_mean=None, d_variance=None, d_gamma=None, d_beta=None):
         x, gamma = self.saved
@@ -256,7 +201,8 @@ class Standardize(Op):
             kernels.standardize_grad(d_mean, d_variance, self.variance, gamma, d_beta, d_gamma, channels=self.sizes["channels"],
                                      epsilon=self.epsilon)
         if d_x is not None:
-            kernels.batch_normalize_d_x(d_x, d_y, x, self.mean, self.variance, gamma, None, None, None, None, **self.sizes, epsilon=self.epsilon)
+            kernels.batch_normalize_d_x(d_x, d_y, x, self.mean, self.variance, gamma, None, None, None, None, None, **self.sizes,
+                                        activation=0, epsilon=self.epsilon)
 
     cases = [case(x=(5, 3), mean=(3,), variance=np.float32([1, 2, 0.5])),
              case(x=(2, 7, 5), mean=(7,), variance=np.arange(1, 8, dtype="float32"), gamma=(7,), beta=(7,), axis=1)]
@@ -287,14 +233,16 @@ def check_channels(op, x, **per_channel):
             raise shape_error(op.name, f"{name} needs one number for each of the {x.shape[op.axis]} channels", x=x.shape, **{name: a.shape})
 
 
-def sums_of_gradient(op, d_y, x, d_gamma, d_beta):
-    """(d_gamma, d_beta), filled: the sums of d_y by the normalised x, and of d_y."""
+def sums_of_gradient(op, d_y, x, d_gamma, d_beta, gamma=None, beta=None, d_z=None):
+    """(d_gamma, d_beta), filled: the sums of d by the normalised x, and of d, the gradient before the activation; and d_z with d."""
     channels = op.sizes["channels"]
     n = _batch_pieces(op.sizes["outer"], op.sizes["inner"])
     sums, products = op.empty((n, channels)), op.empty((n, channels))
     d_gamma = op.empty((channels,)) if d_gamma is None else d_gamma
     d_beta = op.empty((channels,)) if d_beta is None else d_beta
-    kernels.batch_normalize_sums(sums, products, d_y, x, op.mean, op.variance, **op.sizes, epsilon=op.epsilon)
+    y = op.y if d_z is not None else None
+    kernels.batch_normalize_sums(sums, products, d_z, d_y, x, y, op.mean, op.variance, gamma, beta, **op.sizes, activation=op.act,
+                                 epsilon=op.epsilon)
     kernels.sum_norm_pieces(d_beta, d_gamma, sums, products, pieces=n, columns=channels)
     return d_gamma, d_beta
 

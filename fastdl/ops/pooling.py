@@ -78,8 +78,8 @@ class Pooling:
         """((out_height, top), (out_width, left))."""
         self.pool = tuple(images.shape[1:3]) if self.pool_size is None else pair(self.pool_size)
         self.steps = self.pool if self.strides is None else pair(self.strides)
-        if not isinstance(self.padding, str):
-            raise ValueError(f"{self.name}: padding must be 'valid' or 'same', not {self.padding!r}")
+        if not isinstance(self.padding, str) and any(max(pair(sides)) >= size for sides, size in zip(self.padding, self.pool)):
+            raise ValueError(f"{self.name}: padding must be less than the pool {self.pool}, not {self.padding!r}")
         return grid(self.name, images, self.pool, self.steps, (1, 1), self.padding)
 
     def shape(self, images):
@@ -112,7 +112,8 @@ class MaxPool2D(Pooling, Op):
     images   (batch, height, width, channels)
     returns  (batch, out_height, out_width, channels)
 
-    pool_size None: the whole image; strides None: those of the window; padding "valid" or "same". Ties go to the first; NaN wins.
+    pool_size None: the whole image; strides None: those of the window; padding "valid", "same" or
+    ((top, bottom), (left, right)), less than the pool. Ties go to the first; NaN wins.
     The gradient flows to the winner only.
     """
 
@@ -135,6 +136,7 @@ class MaxPool2D(Pooling, Op):
 
     cases = [case(images=(1, 2, 2, 1)), case(images=(2, 7, 6, 3)), case(images=(2, 7, 5, 17), pool_size=(3, 2), strides=(2, 1)),
              case(images=(1, 5, 8, 33), pool_size=(3, 3), strides=(2, 2), padding="same"),
+             case(images=(2, 5, 4, 3), pool_size=(3, 3), strides=(2, 1), padding=((1, 2), (0, 1))),
              case(images=(2, 9, 7, 2), pool_size=(2, 1), strides=(3, 4)), case(images=(1, 3, 2, 5), pool_size=(4, 5), padding="same"),
              case(images=(1, 17, 17, 3), pool_size=None), case(images=(0, 4, 4, 2))]
     bench = [case(images=(32, 26, 26, 32)), case(images=(8, 112, 112, 64), pool_size=(3, 3), strides=(2, 2), padding="same")]

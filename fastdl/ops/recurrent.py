@@ -64,7 +64,8 @@ def lstm(out, last_h, last_c, gates, previous, cells, panels, initial_h, initial
 
 
 def _slope(y, activation):
-    return {0: lambda: np.ones_like(y), 1: lambda: (y > 0).astype(y.dtype), 2: lambda: y * (1 - y), 3: lambda: 1 - y * y}[activation]()
+    return {0: lambda: np.ones_like(y), 1: lambda: (y > 0).astype(y.dtype), 2: lambda: y * (1 - y), 3: lambda: 1 - y * y,
+            4: lambda: ((y > 0) & (y < 6)).astype(y.dtype)}[activation]()
 
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (8 * units + 30))
@@ -229,7 +230,7 @@ class LSTM(Op):
              case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 11)), case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(11,)),
              case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), initial_h=(3, 2)),
              case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), mask=np.ones((3, 3), bool)),
-             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), activation="relu6")]
+             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), activation="elu")]
 
     def definition(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
         act = {"tanh": np.tanh, "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "linear": lambda v: v, "relu": lambda v: np.maximum(v, 0)}

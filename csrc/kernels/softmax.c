@@ -1,0 +1,112 @@
+/* Softmax. */
+#include "kernel.h"
+
+/* Largest of n numbers; NaN wins. */
+INLINE float largest(const float *x, int64_t n)
+{
+    vf top[SUM16];
+    for (int k = 0; k < SUM16; k++) top[k] = vset(-INFINITY);
+    for (int64_t j = 0; j < n; j += 16)
+        for (int k = 0; k < SUM16 && j + k * VL < n; k++) top[k] = vmax(top[k], vload_or(x + j + k * VL, n - j - k * VL, -INFINITY));
+    return vmax16(top);
+}
+
+/* Sum of exp(x - top); the terms are stored in y where that is not null. */
+INLINE float exp_sum(float *y, const float *x, int64_t n, float top)
+{
+    vf sum[SUM16] = {{0}};
+    for (int64_t j = 0; j < n; j += 16)
+        for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
+            const int64_t at = j + k * VL;
+            const vf e = vexp(vload_or(x + at, n - at, -INFINITY) - vset(top));
+            sum[k] += vpick(vlanes() < viset((int32_t)least(n - at, VL)), e, vset(0));
+            if (y) vstore_n(y + at, e, n - at);
+        }
+    return vsum16(sum);
+}
+
+/* y = exp(x) / sum of exp(x) along the middle axis; with `logarithm`, its logarithm.  One item: a vector of that axis where
+   inner is 1, else 16 of them. */
+KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16) * 6,
+    float *y;             /* (outer, columns, inner) */
+    const float *x;       /* (outer, columns, inner) */
+    int64_t outer;
+    int64_t columns;
+    int64_t inner;
+    int64_t logarithm;)
+{
+    const int64_t n = a->columns, step = a->inner, blocks = pieces(step, 16);
+    for (int64_t i = begin; i < end; i++) {
+        if (step == 1) {
+            const float *x = a->x + i * n;
+            float *y = a->y + i * n;
+            const float top = largest(x, n), sum = exp_sum(a->logarithm ? 0 : y, x, n, top);
+            const vf scale = vset(1 / sum), shift = vset((float)log(sum));
+            for (int64_t j = 0; j < n; j += VL)
+                vstore_n(y + j, a->logarithm ? vload_n(x + j, n - j) - vset(top) - shift : vload_n(y + j, n - j) * scale, n - j);
+            continue;
+        }
+        for (int64_t k = i % blocks * 16; k < least(step, i % blocks * 16 + 16); k += VL) {
+            const float *x = a->x + i / blocks * n * step + k;
+            float *y = a->y + i / blocks * n * step + k;
+            const int64_t width = least(step - k, VL);
+            vf top = vset(-INFINITY), sum = vset(0);
+            for (int64_t j = 0; j < n; j++) top = vmax(top, vload_n(x + j * step, width));
+            for (int64_t j = 0; j < n; j++) {
+                const vf e = vexp(vload_n(x + j * step, width) - top);
+                sum += e;
+                if (!a->logarithm) vstore_n(y + j * step, e, width);
+            }
+            const vf scale = vset(1) / sum;
+            vf shift = sum;
+            if (a->logarithm) for (int l = 0; l < VL; l++) shift[l] = (float)log(sum[l]);
+            for (int64_t j = 0; j < n; j++)
+                vstore_n(y + j * step, a->logarithm ? vload_n(x + j * step, width) - top - shift : vload_n(y + j * step, width) * scale, width);
+        }
+    }
+}
+
+/* d_x = y (d_y - sum of d_y y); with `logarithm`, d_y - exp(y) sum of d_y.  Items as softmax. */
+KERNEL(softmax_grad, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16) * (a->logarithm ? 6 : 3),
+    float *d_x;           /* (outer, columns, inner) */
+    const float *d_y;     /* (outer, columns, inner) */
+    const float *y;       /* (outer, columns, inner) */
+    int64_t outer;
+    int64_t columns;
+    int64_t inner;
+    int64_t logarithm;)
+{
+    const int64_t n = a->columns, step = a->inner, blocks = pieces(step, 16);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t width = step == 1 ? 0 : least(step - i % blocks * 16, 16);
+        const int64_t at = step == 1 ? i * n : i / blocks * n * step + i % blocks * 16;
+        const float *d_y = a->d_y + at, *y = a->y + at;
+        float *d_x = a->d_x + at;
+        if (step == 1) {
+            vf sum[SUM16] = {{0}};
+            for (int64_t j = 0; j < n; j += 16)
+                for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
+                    const int64_t p = j + k * VL;
+                    const vf d = vload_n(d_y + p, n - p);
+                    sum[k] = a->logarithm ? sum[k] + d : vfma(d, vload_n(y + p, n - p), sum[k]);
+                }
+            const vf total = vset(vsum16(sum));
+            for (int64_t j = 0; j < n; j += VL) {
+                const vf d = vload_n(d_y + j, n - j), s = vload_n(y + j, n - j);
+                vstore_n(d_x + j, a->logarithm ? d - vexp(s) * total : s * (d - total), n - j);
+            }
+            continue;
+        }
+        for (int64_t k = 0; k < width; k += VL) {
+            vf total = vset(0);
+            for (int64_t j = 0; j < n; j++) {
+                const vf d = vload_n(d_y + j * step + k, width - k);
+                total = a->logarithm ? total + d : vfma(d, vload_n(y + j * step + k, width - k), total);
+            }
+            for (int64_t j = 0; j < n; j++) {
+                const vf d = vload_n(d_y + j * step + k, width - k), s = vload_n(y + j * step + k, width - k);
+                vstore_n(d_x + j * step + k, a->logarithm ? d - vexp(s) * total : s * (d - total), width - k);
+            }
+        }
+    }
+}
