@@ -18,9 +18,8 @@
 #define FAR2 (FAR * FAR)
 
 enum {
-    CHUNK = 64,              /* channels or filters transformed at once */
-    WEIGHTS = CHUNK * PANEL + 16,   /* floats from point to point of the transformed kernel; see `apart` */
-    SUM_TILES = 42,          /* tiles transformed at once for the kernel's gradient */
+    CHUNK = 64,              /* channels or filters at once: two panels */
+    SUM_TILES = 84,          /* tiles transformed at once for the kernel's gradient */
 };
 
 /* The point of `power` in Lagrange's formula: 1 / N, p / N, p^2 / N for the pair r of points, p and -p. */
@@ -113,13 +112,14 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
     g[2] = vfma(even, vset(lagrange(m, r, 2)), g[2]);
 }
 
-/* ---- in two dimensions: VL channels or filters of a tile. Point (i, j) is number i * n + j, `point` floats apart. ---- */
+/* ---- in two dimensions: VL channels or filters of a tile. Points (i, j) are numbered i * n + j and lie `point` floats apart. Those of a
+   pair of rows i are a band: transformed, multiplied and summed up band by band, as the second cache holds a band, not all points. ---- */
 
-#define PAIRS(m) ((m) / 2 + 1)
+#define BANDS(m) ((m) / 2 + 1)
 
-/* Windows or gradients at all points: numbers c of the runs `at`. `pair` is one of the transforms above, of `size` numbers. */
-#define TO_POINTS(to, point, at, c, m, size, pair)                                                                     \
-    UNROLL for (int r = 0; r < PAIRS(m); r++) {                                                                        \
+/* Numbers c of the runs at[i * size + j] at the points of band r. `pair` is one of the transforms above, of `size` numbers. */
+#define TO_BAND(to, point, at, c, m, r, size, pair)                                                                    \
+    {                                                                                                                  \
         vf half[2][6];                                                                                                 \
         UNROLL for (int j = 0; j < (size); j++) {                                                                      \
             vf line[6];                                                                                                \
@@ -127,25 +127,35 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
             pair(&half[0][j], &half[1][j], line, m, r);                                                                \
         }                                                                                                              \
         UNROLL for (int h = 0; h < 2; h++)                                                                             \
-            UNROLL for (int s = 0; s < PAIRS(m); s++) {                                                                \
+            UNROLL for (int s = 0; s < BANDS(m); s++) {                                                                \
                 vf low, high;                                                                                          \
                 pair(&low, &high, half[h], m, s);                                                                      \
-                vstore((to) + ((2 * r + h) * (m + 2) + 2 * s) * (point), low);                                         \
-                vstore((to) + ((2 * r + h) * (m + 2) + 2 * s + 1) * (point), high);                                    \
+                vstore((to) + (h * (m + 2) + 2 * s) * (point), low);                                                   \
+                vstore((to) + (h * (m + 2) + 2 * s + 1) * (point), high);                                              \
             }                                                                                                          \
+    }
+
+/* A call with m and the band r known to the compiler. */
+#define KNOWN(m, r, call)                                                                                              \
+    switch (2 * (r) + ((m) == 4)) {                                                                                    \
+    case 0: call(2, 0); break;                                                                                         \
+    case 1: call(4, 0); break;                                                                                         \
+    case 2: call(2, 1); break;                                                                                         \
+    case 3: call(4, 1); break;                                                                                         \
+    default: call(4, 2); break;                                                                                        \
     }
 
 /* y (size, size) from all points. */
 #define FROM_POINTS(y, from, point, m, size, pair)                                                                     \
-    UNROLL for (int r = 0; r < PAIRS(m); r++) {                                                                        \
-        vf half[2][4];                                                                                              \
+    UNROLL for (int r = 0; r < BANDS(m); r++) {                                                                        \
+        vf half[2][4];                                                                                                 \
         UNROLL for (int h = 0; h < 2; h++)                                                                             \
-            UNROLL for (int s = 0; s < PAIRS(m); s++) {                                                                \
+            UNROLL for (int s = 0; s < BANDS(m); s++) {                                                                \
                 const float *at = (from) + ((2 * r + h) * (m + 2) + 2 * s) * (point);                                  \
                 pair(half[h], vload(at), vload(at + (point)), m, s);                                                   \
             }                                                                                                          \
         UNROLL for (int j = 0; j < (size); j++) {                                                                      \
-            vf line[4];                                                                                             \
+            vf line[4];                                                                                                \
             UNROLL for (int i = 0; i < (size); i++) line[i] = (y)[i][j];                                               \
             pair(line, half[0][j], half[1][j], m, r);                                                                  \
             UNROLL for (int i = 0; i < (size); i++) (y)[i][j] = line[i];                                               \
@@ -185,78 +195,43 @@ static void window_of(const float **at, const tiling *t, int64_t tile, int64_t s
     }
 }
 
-/* `count` channels of n tiles at all points: v[point][tile][channel], points `point` floats apart, tiles whole16(count). */
-INLINE void transform_images_of(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
-                                float *patch, const int m)
+/* `count` channels of n tiles at the points of a band: v[point][tile][channel], a tile taking whole16(count). */
+static void transform_images(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch,
+                             int64_t m, int64_t band)
 {
     const int64_t wide = whole16(count);
-    for (int64_t i = 0; i < n; i++) {
-        const float *at[36];
+    const float *at[36];
+    for (int64_t i = 0; i < n; i++, v += wide) {
         window_of(at, t, tile + i, m + 2, first, count, patch);
-        for (int64_t c = 0; c < wide; c += VL) { TO_POINTS(v + i * wide + c, point, at, c, m, m + 2, image_pair) }
+#define CALL(m, r) for (int64_t c = 0; c < wide; c += VL) TO_BAND(v + c, point, at, c, m, r, m + 2, image_pair)
+        KNOWN(m, band, CALL)
+#undef CALL
     }
 }
 
-static __attribute__((noinline)) void transform_images(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
-                             float *patch, int64_t m)
+/* `count` filters of the gradients of n tiles at the points of a band, in panels: v[point][panel][tile][PANEL]. */
+static void transform_gradients(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch,
+                                int64_t m, int64_t band)
 {
-    if (m == 4) transform_images_of(v, point, t, tile, n, first, count, patch, 4);
-    else transform_images_of(v, point, t, tile, n, first, count, patch, 2);
-}
-
-/* `count` filters of the gradients of n tiles at all points, in panels: v[point][panel][tile][PANEL]. */
-INLINE void transform_gradients_of(float *v, int64_t point, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
-                                   float *patch, const int m)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const float *at[16];
+    const float *at[16];
+    for (int64_t i = 0; i < n; i++, v += PANEL) {
         window_of(at, t, tile + i, m, first, count, patch);
-        for (int64_t c = 0; c < whole16(count); c += VL) {
-            float *to = v + (c / PANEL * n + i) * PANEL + c % PANEL;
-            TO_POINTS(to, point, at, c, m, m, gradient_pair)
-        }
+#define CALL(m, r)                                                                                                     \
+        for (int64_t c = 0; c < whole16(count); c += VL)                                                               \
+            TO_BAND(v + c / PANEL * n * PANEL + c % PANEL, point, at, c, m, r, m, gradient_pair)
+        KNOWN(m, band, CALL)
+#undef CALL
     }
 }
 
-/* u[point][row][PANEL] from `rows` rows of one panel of the kernel: number (tap, row, column) is w[tap * tap_step + row * row_step + column]. */
-INLINE void transform_kernel_of(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, const int m)
+/* u[point][row][PANEL], the points of a band, from a panel of the kernel: number (place, row, column) is w[place * step + row * PANEL + column]. */
+static void transform_kernel(float *u, int64_t point, const float *w, int64_t step, int64_t rows, int64_t m, int64_t band)
 {
-    for (int64_t p = 0; p < rows; p++, w += row_step, u += PANEL)
-        for (int64_t c = 0; c < whole16(columns); c += VL) {
-            vf g[3][3];
-            UNROLL for (int i = 0; i < 3; i++)
-                UNROLL for (int j = 0; j < 3; j++) {
-                    g[i][j] = vload_n(w + (3 * i + j) * tap_step + c, most(columns - c, 0));
-                }
-            UNROLL for (int r = 0; r < PAIRS(m); r++) {
-                vf half[2][3];
-                UNROLL for (int j = 0; j < 3; j++) {
-                    const vf line[3] = { g[0][j], g[1][j], g[2][j] };
-                    kernel_pair(&half[0][j], &half[1][j], line, m, r);
-                }
-                UNROLL for (int h = 0; h < 2; h++)
-                    UNROLL for (int s = 0; s < PAIRS(m); s++) {
-                        vf low, high;
-                        kernel_pair(&low, &high, half[h], m, s);
-                        vstore(u + c + ((2 * r + h) * (m + 2) + 2 * s) * WEIGHTS, low);
-                        vstore(u + c + ((2 * r + h) * (m + 2) + 2 * s + 1) * WEIGHTS, high);
-                    }
-            }
-        }
-}
-
-/* The same; w is read place by place into `taps` (9, CHUNK, PANEL) first, where its rows are far apart and would evict each other. */
-static void transform_kernel(float *u, const float *w, int64_t tap_step, int64_t row_step, int64_t rows, int64_t columns, float *taps, int64_t m)
-{
-    if (row_step != PANEL) {
-        for (int64_t tap = 0; tap < 9; tap++)
-            for (int64_t p = 0; p < rows; p++)
-                for (int64_t c = 0; c < columns; c += VL)
-                    vstore(taps + (tap * CHUNK + p) * PANEL + c, vload_n(w + tap * tap_step + p * row_step + c, columns - c));
-        w = taps, tap_step = CHUNK * PANEL, row_step = PANEL;
-    }
-    if (m == 4) transform_kernel_of(u, w, tap_step, row_step, rows, columns, 4);
-    else transform_kernel_of(u, w, tap_step, row_step, rows, columns, 2);
+    const float *at[9];
+    for (int i = 0; i < 9; i++) at[i] = w + i * step;
+#define CALL(m, r) for (int64_t c = 0; c < rows * PANEL; c += VL) TO_BAND(u + c, point, at, c, m, r, 3, kernel_pair)
+    KNOWN(m, band, CALL)
+#undef CALL
 }
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
@@ -271,7 +246,7 @@ INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t 
             const int64_t left_over = columns - c;
             const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
             vf y[4][4];
-            FROM_POINTS(y, products + i * PANEL + c, point, m, m, result_pair)
+            FROM_POINTS(y, products + i * CHUNK + c, point, m, m, result_pair)
             UNROLL for (int r = 0; r < m; r++)
                 UNROLL for (int q = 0; q < m; q++) y[r][q] = activate(y[r][q] + b, activation);
             if (rows == m && across == m && left_over >= VL) {
@@ -328,18 +303,20 @@ KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a
         const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
         const int64_t wide = whole16(count), point = apart(tiles * wide);
         float *v = a->v + first / CHUNK * points * apart(tiles * CHUNK);
-        transform_images(v + tile * wide, point, &t, tile, least(tiles - tile, a->block), first, count, (float *)worker->scratch, a->tile);
+        for (int64_t r = 0; r < BANDS(a->tile); r++)
+            transform_images(v + 2 * r * (a->tile + 2) * point + tile * wide, point, &t, tile, least(tiles - tile, a->block), first, count,
+                             (float *)worker->scratch, a->tile, r);
         for (int64_t p = 0; tile == 0 && p < points; p++) memset(v + p * point + tiles * wide, 0, 16 * sizeof(float));
     }
 }
 
-/* out = activation(bias + convolution).  One item: `block` tiles by a part of the panels of filters. */
+/* out = activation(bias + convolution).  One item: `block` tiles by a part of the filters, 64 after 64. */
 KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->block) * a->parts,
        a->block / 6.0 * (a->tile + 2) * (a->tile + 2) * a->channels * a->filters / a->parts,
     float *out;           /* (batch, out_height, out_width, filters) */
     OPTIONAL const float *images;    /* (batch, height, width, channels) */
     OPTIONAL const float *v;         /* of winograd_images, else from images in scratch */
-    const float *kernel;  /* (9, channels, filters) by the strides tap_step, row_step and, for 32 filters, panel_step */
+    const float *panels;  /* of the kernel: (9, channels, 32) each, from place to place `step` and from panel to panel `panel` floats */
     OPTIONAL const float *bias;      /* (filters) */
     int64_t batch;
     int64_t height;
@@ -350,48 +327,49 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
     int64_t filters;
     int64_t top;
     int64_t left;
-    int64_t tap_step;
-    int64_t row_step;
-    int64_t panel_step;
+    int64_t step;
+    int64_t panel;
     int64_t activation;
     int64_t tile;
     int64_t block;
     int64_t parts;)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
-    const int64_t blocks = pieces(tiles, a->block), panels = pieces(a->filters, PANEL), point = apart(a->block * PANEL);
+    const int64_t blocks = pieces(tiles, a->block), groups = pieces(a->filters, CHUNK), width = 2 * (a->tile + 2);    /* of a band */
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
-    float *u = (float *)worker->scratch, *products = u + points * WEIGHTS, *patch = products + points * point;
-    float *taps = patch + points * CHUNK, *own = taps + 9 * CHUNK * PANEL;
+    const int64_t point = apart(a->block * CHUNK), u_point = apart(CHUNK * CHUNK);
+    float *products = (float *)worker->scratch, *u = products + points * point, *patch = u + width * u_point, *own = patch + points * CHUNK;
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
-        const float *v;
-        int64_t v_point = apart(a->block * CHUNK);
-        for (int64_t first = 0; !a->v && first < a->channels; first += CHUNK) {
-            const int64_t count = least(a->channels - first, CHUNK);
-            transform_images(own + first / CHUNK * points * v_point, v_point, &from, tile, n, first, count, patch, a->tile);
-        }
-        for (int64_t q = panels * part / a->parts; q < panels * (part + 1) / a->parts; q++) {
-            const int64_t columns = least(a->filters - q * PANEL, PANEL);
-            for (int64_t first = 0; first < a->channels; first += CHUNK) {
-                const int64_t count = least(a->channels - first, CHUNK), wide = whole16(count);
-                transform_kernel(u, a->kernel + q * a->panel_step + first * a->row_step, a->tap_step, a->row_step, count, columns, taps,
-                                 a->tile);
-                v = own + first / CHUNK * points * v_point;
-                if (a->v) v = a->v + first / CHUNK * points * apart(tiles * CHUNK) + tile * wide, v_point = apart(tiles * wide);
-                for (int64_t p = 0; p < points; p++) {
-                    const struct tile t = {
-                        .out = products + p * point, .out_row = PANEL, .a = v + p * v_point, .a_row = wide,
-                        .a_depth = 1, .b = u + p * WEIGHTS, .b_row = PANEL, .depth = count, .columns = whole16(columns),
-                        .accumulate = first > 0,
-                    };
-                    tile_multiply(&t, n);
+        for (int64_t g = groups * part / a->parts; g < groups * (part + 1) / a->parts; g++) {
+            const int64_t columns = least(a->filters - g * CHUNK, CHUNK);
+            for (int64_t r = 0; r < BANDS(a->tile); r++)
+                for (int64_t first = 0; first < a->channels; first += CHUNK) {
+                    const int64_t count = least(a->channels - first, CHUNK), wide = whole16(count);
+                    const float *v;
+                    int64_t v_point;
+                    if (a->v) {
+                        v_point = apart(tiles * wide);
+                        v = a->v + first / CHUNK * points * apart(tiles * CHUNK) + r * width * v_point + tile * wide;
+                    } else {
+                        v = own, v_point = apart(n * wide);
+                        transform_images(own, v_point, &from, tile, n, first, count, patch, a->tile, r);
+                    }
+                    for (int64_t q = 0; q < columns; q += PANEL)
+                        transform_kernel(u + q * count, u_point, a->panels + (g * CHUNK + q) / PANEL * a->panel + first * PANEL, a->step,
+                                         count, a->tile, r);
+                    for (int64_t p = 0; p < width; p++) {
+                        const struct tile t = {
+                            .out = products + (r * width + p) * point, .out_row = CHUNK, .a = v + p * v_point, .a_row = wide, .a_depth = 1,
+                            .b = u + p * u_point, .b_row = PANEL, .b_panel = count * PANEL, .depth = count, .columns = whole16(columns),
+                            .accumulate = first > 0,
+                        };
+                        tile_multiply(&t, n);
+                    }
                 }
-            }
-            store_results(a->out + q * PANEL, &to, tile, n, products, point, columns, a->bias ? a->bias + q * PANEL : 0, a->activation,
-                          a->tile);
+            store_results(a->out + g * CHUNK, &to, tile, n, products, point, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation, a->tile);
         }
     }
 }
@@ -435,27 +413,26 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
-    const int64_t point = apart(CHUNK * CHUNK), v_point = apart(SUM_TILES * CHUNK);
-    float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + points * v_point, *patch = z + points * v_point;
+    const int64_t point = apart(CHUNK * CHUNK), v_point = apart(SUM_TILES * CHUNK), width = 2 * (a->tile + 2);      /* of a band */
+    float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + width * v_point, *patch = z + width * v_point;
     for (int64_t i = begin; i < end; i++) {
         const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
         const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
-        const int64_t stop = least((index + 1) * a->piece, tiles);
-        for (int64_t tile = index * a->piece, n; tile < stop; tile += n) {
-            n = least(stop - tile, SUM_TILES);
-            transform_images(v, v_point, &x, tile, n, channel, rows, patch, a->tile);
-            if (a->tile == 4) transform_gradients_of(z, v_point, &d, tile, n, filter, columns, patch, 4);
-            else transform_gradients_of(z, v_point, &d, tile, n, filter, columns, patch, 2);
-            for (int64_t p = 0; p < points; p++)
-                for (int64_t q = 0; q < columns; q += PANEL) {
+        const int64_t begin_tile = index * a->piece, stop = least(begin_tile + a->piece, tiles);
+        for (int64_t r = 0; r < BANDS(a->tile); r++)
+            for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
+                n = least(stop - tile, SUM_TILES);
+                transform_images(v, v_point, &x, tile, n, channel, rows, patch, a->tile, r);
+                transform_gradients(z, v_point, &d, tile, n, filter, columns, patch, a->tile, r);
+                for (int64_t p = 0; p < width; p++) {
                     const struct tile t = {
-                        .out = sums + p * point + q, .out_row = CHUNK, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
-                        .b = z + p * v_point + q * n, .b_row = PANEL, .depth = n, .columns = whole16(least(columns - q, PANEL)),
-                        .accumulate = tile > index * a->piece,
+                        .out = sums + (r * width + p) * point, .out_row = CHUNK, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
+                        .b = z + p * v_point, .b_row = PANEL, .b_panel = n * PANEL, .depth = n, .columns = whole16(columns),
+                        .accumulate = tile > begin_tile,
                     };
                     tile_multiply(&t, rows);
                 }
-        }
+            }
         float *to = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter;
         if (a->tile == 4) store_d_kernel_of(to, sums, point, a->channels, a->filters, rows, columns, 4);
         else store_d_kernel_of(to, sums, point, a->channels, a->filters, rows, columns, 2);

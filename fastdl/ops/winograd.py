@@ -16,6 +16,7 @@ __all__ = []
 
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"
 CHUNK = 64                                  # as in csrc/kernels/winograd.c
+TILES_AT_ONCE = 70                          # whole register tiles of 14; what they need fits into scratch
 NEAR, FAR = 0.75, 1.5
 
 
@@ -80,8 +81,8 @@ def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
 
 
 @twin(flops=_flops, error=1e-5)
-def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, channels, filters, tap_step, row_step, panel_step, activation,
-             tile, block, parts, **sizes):
+def winograd(out, images, v, panels, bias, *, batch, out_height, out_width, channels, filters, step, panel, activation, tile, block, parts,
+             **sizes):
     down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
     if not out.size:
         return
@@ -92,9 +93,8 @@ def winograd(out, images, v, kernel, bias, *, batch, out_height, out_width, chan
                  for _, count, wide, part in chunks_of(v, batch * down * across, channels, points * points)]
         x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
     a, g, _ = matrices(tile)
-    panels = [strided(kernel.reshape(-1)[q * panel_step:], (3, 3, channels, min(filters - q * PANEL, PANEL)), 3 * tap_step, tap_step, row_step, 1)
-              for q in range(-(-filters // PANEL))]
-    y = both(a.T, x @ both(g, np.concatenate(panels, -1))).reshape(tile, tile, batch, down, across, filters)
+    kernel = strided(panels, (3, 3, channels, -(-filters // PANEL), PANEL), 3 * step, step, PANEL, panel, 1).reshape(3, 3, channels, -1)
+    y = both(a.T, x @ both(g, kernel[..., :filters])).reshape(tile, tile, batch, down, across, filters)
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
@@ -139,7 +139,9 @@ def fastest(channels, filters, height, width):
 def convolve(op, out, images, kernel, bias):
     """out = activation(bias + convolution)."""
     channels, filters = kernel.shape[2:]
-    _convolve(op, out, images, kernel, bias, op.sizes, (channels * filters, filters, PANEL), op.act)
+    panels = op.prepared((panel_floats(9 * channels, filters),), lambda to: kernels.pack(
+        to, kernel, depth=9 * channels, columns=filters, row=filters, column=1), kernel)
+    _convolve(op, out, images, panels, bias, op.sizes, channels * PANEL, 9 * channels * PANEL, op.act)
 
 
 def images_gradient(op, d_images, d_out):
@@ -151,7 +153,7 @@ def images_gradient(op, d_images, d_out):
         kernels.pack(place, taken, depth=filters, columns=channels, row=1, column=filters)
     sizes = dict(batch=s["batch"], height=s["out_height"], width=s["out_width"], channels=filters, out_height=s["height"],
                  out_width=s["width"], top=2 - s["top"], left=2 - s["left"])
-    _convolve(op, d_images, d_out, panels, None, sizes, (each, PANEL, filters * PANEL))
+    _convolve(op, d_images, d_out, panels, None, sizes, each, filters * PANEL)
 
 
 def _axes(sizes):
@@ -167,20 +169,18 @@ def _floats(channels, tiles):
     return sum(-(-min(channels - first, CHUNK) // 16) * 16 * tiles + 16 for first in range(0, channels, CHUNK))
 
 
-def _convolve(op, out, images, kernel, bias, sizes, steps, activation=0):
-    """kernel by the strides `steps` of its 9 places, its rows and its panels of 32 columns."""
+def _convolve(op, out, images, panels, bias, sizes, step, panel, activation=0):
     if not out.size:
         return
     sizes, tile, filters = _axes(sizes), op.tile, out.shape[-1]
-    tiles, channels, panels = _tiles(sizes, tile), sizes["channels"], -(-filters // PANEL)
-    # The transformed windows of a block of tiles stay in scratch where all their channels fit and there are blocks for all threads.
-    most, v = 70, None
-    if channels > 128 or tiles < 8 * most:
-        v = op.empty((_floats(channels, tiles) * (tile + 2) ** 2,))
+    tiles, channels, v = _tiles(sizes, tile), sizes["channels"], None
+    block, parts = -(-tiles // -(-tiles // TILES_AT_ONCE)), 1
+    if filters > 64 or tiles < 8 * TILES_AT_ONCE:
+        # Several parts of the filters need the transformed windows, or there is too little work for all threads in blocks of tiles.
+        v, parts = op.empty((_floats(channels, tiles) * (tile + 2) ** 2,)), -(-filters // CHUNK)
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
-    block = -(-tiles // -(-tiles // most))
-    kernels.winograd(out, images if v is None else None, v, kernel, bias, **sizes, filters=filters, tap_step=steps[0], row_step=steps[1],
-                     panel_step=steps[2], activation=activation, tile=tile, block=block, parts=1 if v is None else panels)
+    kernels.winograd(out, images if v is None else None, v, panels, bias, **sizes, filters=filters, step=step, panel=panel,
+                     activation=activation, tile=tile, block=block, parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):
