@@ -19,7 +19,8 @@
 
 enum {
     CHUNK = 64,              /* channels or filters at once: two panels */
-    SUM_TILES = 84,          /* tiles transformed at once for the kernel's gradient */
+    SUM_FILTERS = 128,       /* filters of the kernel's gradient at once, */
+    SUM_TILES = 56,          /* and tiles transformed for it */
 };
 
 /* The point of `power` in Lagrange's formula: 1 / N, p / N, p^2 / N for the pair r of points, p and -p. */
@@ -376,23 +377,24 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
 
 /* ---- the gradient of the kernel ---- */
 
-/* One chunk of channels by one of filters of d_kernel from the sums at all points. */
+/* 64 channels by 128 filters of d_kernel from the sums at all points. */
 INLINE void store_d_kernel_of(float *d_kernel, const float *sums, int64_t point, int64_t channels, int64_t filters, int64_t rows,
                               int64_t columns, const int m)
 {
     for (int64_t c = 0; c < rows; c++)
         for (int64_t f = 0; f < columns; f += VL) {
             vf g[3][3];
-            FROM_POINTS(g, sums + c * CHUNK + f, point, m, 3, kernel_result_pair)
+            FROM_POINTS(g, sums + c * SUM_FILTERS + f, point, m, 3, kernel_result_pair)
             UNROLL for (int i = 0; i < 3; i++)
                 UNROLL for (int j = 0; j < 3; j++)
                     vstore_n(d_kernel + ((3 * i + j) * channels + c) * filters + f, g[i][j], columns - f);
         }
 }
 
-/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 64 filters for one piece. */
+/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 128 filters for one piece. */
 KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->piece) * pieces(a->channels, CHUNK) *
-       pieces(a->filters, CHUNK), a->piece / 6.0 * (a->tile + 2) * (a->tile + 2) * least(a->channels, CHUNK) * least(a->filters, CHUNK),
+       pieces(a->filters, SUM_FILTERS),
+       a->piece / 6.0 * (a->tile + 2) * (a->tile + 2) * least(a->channels, CHUNK) * least(a->filters, SUM_FILTERS),
     float *d_kernel;      /* (pieces, 3, 3, channels, filters) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
     const float *images;  /* (batch, height, width, channels) */
@@ -409,25 +411,27 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
     int64_t piece;)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
-    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
+    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, SUM_FILTERS);
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
-    const int64_t point = apart(CHUNK * CHUNK), v_point = apart(SUM_TILES * CHUNK), width = 2 * (a->tile + 2);      /* of a band */
-    float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + width * v_point, *patch = z + width * v_point;
+    const int64_t point = apart(CHUNK * SUM_FILTERS), v_point = apart(SUM_TILES * CHUNK), z_point = apart(SUM_TILES * SUM_FILTERS);
+    const int64_t width = 2 * (a->tile + 2);                                                                        /* of a band */
+    float *sums = (float *)worker->scratch, *v = sums + points * point, *z = v + width * v_point, *patch = z + width * z_point;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
-        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * SUM_FILTERS;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, SUM_FILTERS);
         const int64_t begin_tile = index * a->piece, stop = least(begin_tile + a->piece, tiles);
         for (int64_t r = 0; r < BANDS(a->tile); r++)
             for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
-                n = least(stop - tile, SUM_TILES);
+                n = (stop - tile) / pieces(stop - tile, SUM_TILES);
                 transform_images(v, v_point, &x, tile, n, channel, rows, patch, a->tile, r);
-                transform_gradients(z, v_point, &d, tile, n, filter, columns, patch, a->tile, r);
+                for (int64_t f = 0; f < columns; f += CHUNK)
+                    transform_gradients(z + f * n, z_point, &d, tile, n, filter + f, least(columns - f, CHUNK), patch, a->tile, r);
                 for (int64_t p = 0; p < width; p++) {
                     const struct tile t = {
-                        .out = sums + (r * width + p) * point, .out_row = CHUNK, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
-                        .b = z + p * v_point, .b_row = PANEL, .b_panel = n * PANEL, .depth = n, .columns = whole16(columns),
+                        .out = sums + (r * width + p) * point, .out_row = SUM_FILTERS, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
+                        .b = z + p * z_point, .b_row = PANEL, .b_panel = n * PANEL, .depth = n, .columns = whole16(columns),
                         .accumulate = tile > begin_tile,
                     };
                     tile_multiply(&t, rows);

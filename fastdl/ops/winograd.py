@@ -189,7 +189,7 @@ def kernel_gradient(op, d_kernel, d_out):
     if not tiles:
         kernels.fill(d_kernel, size=size, value=0.0)
         return
-    piece = max(126, -(-tiles // 16))
+    piece = -(-tiles // min(max(tiles // 112, 1), 16))
     count = -(-tiles // piece)
     parts = d_kernel if count == 1 else op.empty((count, size))
     kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=d_out.shape[-1], tile=op.tile, piece=piece)
