@@ -33,6 +33,12 @@ cdef class Program:
         """Bytes of memory that the program's tensors share."""
         return self.pool.nbytes + self.early_pool.nbytes
 
+    @property
+    def work(self):
+        """Of each call, the work that it counts for (csrc/fastdl.h says in what unit) and whether it is shared by threads."""
+        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
+        return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team)) for i in range(len(self.about))]
+
     def start(self):
         """Record what this thread launches from now on."""
         global recording, recording_thread
@@ -78,6 +84,25 @@ cdef class Program:
     def run(self, int64_t repeats=1, double seconds=0):
         """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""
         return self.run_clocked(repeats, seconds, NULL)
+
+    def replay(self, tuple own, tuple given):
+        """Copy given arrays into the program's own and run once. False: one is of another shape or dtype, and nothing was done."""
+        cdef cnp.ndarray to, array
+        cdef int i
+        for to, a in zip(own, given):
+            if type(a) is not cnp.ndarray:
+                return False
+            array = a
+            if cnp.PyArray_TYPE(to) != cnp.PyArray_TYPE(array) or cnp.PyArray_NDIM(to) != cnp.PyArray_NDIM(array) or \
+                    not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS) or not cnp.PyArray_ISNOTSWAPPED(array):
+                return False
+            for i in range(cnp.PyArray_NDIM(to)):
+                if cnp.PyArray_DIMS(to)[i] != cnp.PyArray_DIMS(array)[i]:
+                    return False
+        for to, array in zip(own, given):
+            memcpy(cnp.PyArray_DATA(to), cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(to))
+        self.run_clocked(1, 0, NULL)
+        return True
 
     def profile(self, int64_t repeats):
         """Seconds that each call after the prologue took, summed over the repeats."""

@@ -131,7 +131,7 @@ KERNEL(rmsprop, a->size, 4,
 enum { NORM_PIECE = 8192 };
 
 /* Sum of the squares of a piece.  One item: NORM_PIECE numbers. */
-KERNEL(sum_squares, pieces(a->size, NORM_PIECE), NORM_PIECE,
+KERNEL(sum_squares, pieces(a->size, NORM_PIECE), least(a->size, NORM_PIECE),
     double *sums;             /* (ceil(size / 8192)) */
     const float *x;           /* (size) */
     int64_t size;)
