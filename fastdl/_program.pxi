@@ -33,6 +33,12 @@ cdef class Program:
         """Bytes of memory that the program's tensors share."""
         return self.pool.nbytes + self.early_pool.nbytes
 
+    @property
+    def work(self):
+        """Of each call, the work that it counts for (csrc/fastdl.h says in what unit) and whether it is shared by threads."""
+        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
+        return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team)) for i in range(len(self.about))]
+
     def start(self):
         """Record what this thread launches from now on."""
         global recording, recording_thread
