@@ -10,6 +10,7 @@
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
 #include "kernels/few_channels.c"
+#include "kernels/winograd.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
@@ -130,12 +131,19 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
+
+    /* few_channels */
     ENTRY(conv2d_few_channels),
     ENTRY(conv2d_d_few_channels),
     ENTRY(pooled_conv2d),
     ENTRY(pooled_conv2d_d_kernel),
-    ENTRY(im2col),
-    ENTRY(col2im),
+
+    /* winograd */
+    ENTRY(winograd_images),
+    ENTRY(winograd),
+    ENTRY(winograd_d_kernel),
 
     /* depthwise */
     ENTRY(repeat_channels),

@@ -22,7 +22,7 @@ enum { MOST_THREADS = 256 };
 static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
 /* In grains, least work of the shared calls of a run for which threads are woken: where runs follow one another closely, as the
    steps of a loop do, the threads have not gone to sleep yet, and waking them costs half a microsecond instead of tens. */
-enum { WAKING = 8, AWAKE = 2 };
+enum { WAKING = 8, AWAKE = 2, FOLLOWING = 8 };
 static const double CLOSELY = 5e-5;  /* seconds */
 static _Atomic double last_end;      /* of a run that had shared calls */
 
@@ -293,4 +293,10 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel)
     if (c->items < 0) c->items = 0;
     c->work = (double)c->items * kernel->cost(c->word);
     c->team = c->work >= grain;
+}
+
+/* A small call behind a shared one: what it reads lies in the caches of all threads, and one alone would have to fetch it from there. */
+void fd_call_follow(fd_call *c, const fd_call *before)
+{
+    if (before->team && c->items > 1 && c->work * FOLLOWING >= grain) c->team = 1;
 }

@@ -79,6 +79,8 @@ cdef class Program:
             return
         if call.items == 0:                   # an empty call stays in the listing and does nothing
             call.team = 0
+        if self.calls:
+            fd_call_follow(call, <fd_call *>(PyByteArray_AS_STRING(self.calls) + len(self.calls)) - 1)
         self.calls += (<char *>call)[:sizeof(fd_call)]
 
     def run(self, int64_t repeats=1, double seconds=0):

@@ -83,11 +83,11 @@ static int64_t keys_seen(const heads *h, const head_block *at, const float *high
 static void add_rows(float *out, int64_t out_row, const float *left, int64_t left_row, int64_t left_depth, const float *right, int64_t right_row,
                      int64_t rows, int64_t depth, int64_t columns, int64_t accumulate)
 {
-    tile t = { .out_row = out_row, .a = left, .a_row = left_row, .a_depth = left_depth, .b_row = right_row, .depth = depth, .accumulate = accumulate };
-    for (int64_t c = 0; c < columns; c += PANEL) {
-        t.out = out + c, t.b = right + c, t.columns = least(columns - c, PANEL);
-        tile_multiply(&t, rows);
-    }
+    const tile t = {
+        .out = out, .out_row = out_row, .a = left, .a_row = left_row, .a_depth = left_depth, .b = right, .b_row = right_row, .b_panel = PANEL,
+        .depth = depth, .columns = columns, .accumulate = accumulate,
+    };
+    tile_multiply(&t, rows);
 }
 
 /* Block i of a head's n: from both ends in turn, so that any range of them is about the same work where later ones see more keys. */

@@ -3,7 +3,7 @@
    gradient of the images, whose channels do not fill a vector, vectors lie along the rows. */
 #include "tile.h"
 
-enum { FEW_DEPTH = 256, ACROSS = 64, ROWS = 16, BAND = 1 << 16 };   /* most numbers of a patch; windows in a band: across, down; its floats */
+enum { FEW_DEPTH = 256, BAND_ACROSS = 64, BAND_ROWS = 16, BAND_FLOATS = 1 << 16 };   /* most numbers of a patch; windows in a band: across, down; its floats */
 
 /* How many windows' rows are in scratch at once. */
 typedef struct band_size { int64_t rows, across; } band_size;
@@ -11,8 +11,8 @@ typedef struct band_size { int64_t rows, across; } band_size;
 INLINE band_size fitting(int64_t rows, int64_t across, int64_t kernel_height, int64_t kernel_width, int64_t stride_height,
                          int64_t stride_width, int64_t channels)
 {
-    band_size s = { least(rows, ROWS), least(across, ACROSS) };
-    while (((2 * s.rows - 1) * stride_height + kernel_height) * ((2 * s.across - 1) * stride_width + kernel_width) * channels > BAND) {
+    band_size s = { least(rows, BAND_ROWS), least(across, BAND_ACROSS) };
+    while (((2 * s.rows - 1) * stride_height + kernel_height) * ((2 * s.across - 1) * stride_width + kernel_width) * channels > BAND_FLOATS) {
         if (s.rows > 1) s.rows /= 2;
         else if (s.across > 1) s.across /= 2;
         else break;
@@ -107,7 +107,7 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
     int64_t activation;)
 {
     const int64_t channels = a->channels, run = a->kernel_width * channels, depth = a->kernel_height * run;
-    const int64_t step = a->stride_width * channels, most_pixels = most((BAND / a->kernel_height - run) / step + 1, 1);
+    const int64_t step = a->stride_width * channels, most_pixels = most((BAND_FLOATS / a->kernel_height - run) / step + 1, 1);
     const int64_t across = least(most_pixels, a->out_width), pitch = (across - 1) * step + run;
     float *band = (float *)worker->scratch;
     int64_t offset[FEW_DEPTH];
@@ -179,17 +179,17 @@ INLINE void pool_part(const pool_tile *t, const float *patch, int64_t first, con
 }
 
 #if VL == 16
-enum { WINDOWS = 3 };
-#define ALL_WINDOWS(part) part(1) part(2) part(3)
+enum { POOL_WINDOWS = 3 };
+#define ALL_POOL_WINDOWS(part) part(1) part(2) part(3)
 #else
-enum { WINDOWS = 1 };
-#define ALL_WINDOWS(part) part(1)
+enum { POOL_WINDOWS = 1 };
+#define ALL_POOL_WINDOWS(part) part(1)
 #endif
 
 /* n windows side by side. */
 static void pool_row(const pool_tile *t, const float *patches, int64_t n)
 {
-    const int64_t tiles = pieces(n, WINDOWS);
+    const int64_t tiles = pieces(n, POOL_WINDOWS);
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t first = tile_begin(n, tiles, i), windows = tile_begin(n, tiles, i + 1) - first;
         const float *patch = patches + first * 2 * t->step;
@@ -197,7 +197,7 @@ static void pool_row(const pool_tile *t, const float *patches, int64_t n)
         case w: pool_part(t, patch, first, w, 2); break; \
         case w + 16: pool_part(t, patch, first, w, 1); break;
         switch (windows + (t->columns > VL ? 0 : 16)) {
-        ALL_WINDOWS(PART)
+        ALL_POOL_WINDOWS(PART)
         default: break;
         }
 #undef PART

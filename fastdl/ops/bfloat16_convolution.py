@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .. import _core
+from .. import _core, config
 from ..op import kernels, twin
 from . import convolution, linear
 from .bfloat16 import pack, pairs, panel_pairs, rounded, unpaired
@@ -121,11 +121,13 @@ def winograd_bf16(out, images, panels, bias, *, batch, height, width, channels, 
     out.reshape(y.shape)[...] = linear.activate(y if bias is None else y + bias, activation)
 
 
-def suits_winograd(kernel, sizes, groups):
-    """Whether the layer's shape suits Winograd's algorithm."""
-    height, width, rows, columns = kernel.shape
+def suits_winograd(op):
+    """Whether op is computed by Winograd's algorithm: by its layer's shape, and as its algorithm and set_winograd allow."""
+    sizes, (height, width, rows, columns) = op.sizes, op.kernel.shape
+    if not (config.winograd_enabled() if op.algorithm == "auto" else op.algorithm.startswith("winograd")):
+        return False
     ones = (sizes[name] for name in ("stride_height", "stride_width", "dilation_height", "dilation_width"))
-    return (height == width == 3 and groups == 1 and all(n == 1 for n in ones) and max(sizes["top"], sizes["left"]) <= 2
+    return (height == width == 3 and op.groups == 1 and all(n == 1 for n in ones) and max(sizes["top"], sizes["left"]) <= 2
             and 32 <= min(rows, columns) and max(rows, columns) <= 1024)
 
 
@@ -144,7 +146,7 @@ def _winograd(op, out, images, kernel, bias, flipped, sizes, activation=0):
 def conv2d(op, out, images, kernel, bias):
     """The convolution of op."""
     depth, filters = kernel[..., 0].size, kernel.shape[3]
-    if suits_winograd(kernel, op.sizes, op.groups):
+    if suits_winograd(op):
         names = "batch", "height", "width", "out_height", "out_width", "top", "left"
         return _winograd(op, out, images, kernel, bias, 0, {name: op.sizes[name] for name in names}, op.act)
     columns = filters // op.groups
@@ -155,7 +157,7 @@ def conv2d(op, out, images, kernel, bias):
 def conv2d_d_images(op, d_images, d_z):
     """The gradient of op's images from that of its result before the activation."""
     _, _, taken, filters = op.kernel.shape
-    if suits_winograd(op.kernel, op.sizes, op.groups):
+    if suits_winograd(op):
         s = op.sizes
         return _winograd(op, d_images, d_z, op.kernel, None, 1, dict(
             batch=s["batch"], height=s["out_height"], width=s["out_width"], out_height=s["height"], out_width=s["width"], top=2 - s["top"],

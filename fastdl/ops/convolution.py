@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from . import bfloat16_convolution
+from . import bfloat16_convolution, winograd
 from .linear import PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
@@ -233,7 +233,8 @@ class Conv2D(Windows, Op):
 
     padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh". With groups, the
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
-    a matrix of all patches in memory, and takes no groups.
+    a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
+    groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
     """
 
     strides: tuple = (1, 1)
@@ -241,7 +242,7 @@ class Conv2D(Windows, Op):
     dilation: tuple = (1, 1)
     groups: int = 1
     activation: str = None
-    algorithm: str = "implicit"
+    algorithm: str = "auto"
     bfloat16: bool = False
 
     def shape(self, images, kernel, bias=None):
@@ -259,10 +260,11 @@ class Conv2D(Windows, Op):
         if filters % groups:
             raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, filters)
-        if self.algorithm not in ("implicit", "im2col") or self.algorithm == "im2col" and groups > 1:
-            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'implicit' and, for one group, "
-                             "'im2col'")
+        if self.algorithm not in ("auto", "implicit", *winograd.TILES) and (self.algorithm != "im2col" or groups > 1):
+            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'auto', 'implicit' and, for one "
+                             f"group, 'im2col', {', '.join(map(repr, winograd.TILES))}")
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
+        self.tile = winograd.tile_of(self, filters)
         return images.shape[0], sizes["out_height"], sizes["out_width"], filters
 
     def forward(self, out, images, kernel, bias=None):
@@ -271,6 +273,8 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
+        if self.bfloat16:
+            self.tile = 0                                     # Winograd's algorithm has kernels of its own there
         if self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
@@ -280,6 +284,9 @@ class Conv2D(Windows, Op):
             return
         if self.bfloat16:
             bfloat16_convolution.conv2d(self, out, images, kernel, bias)
+            return
+        if self.tile:
+            winograd.convolve(self, out, images, kernel, bias)
             return
         each = panel_floats(depth, columns)
         flat = kernel.reshape(-1)
@@ -296,7 +303,8 @@ class Conv2D(Windows, Op):
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
-        implicit, size, filters = self.patches is None and d_kernel is not None, self.kernel.size, self.kernel.shape[3]
+        size, filters = self.kernel.size, self.kernel.shape[3]
+        implicit = self.patches is None and d_kernel is not None and not self.tile
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
@@ -314,7 +322,9 @@ class Conv2D(Windows, Op):
         d_z = d_out if d_z is None else d_z
         if d_bias is not None and not implicit:
             sum_columns(self, d_bias, d_z, self.pixels, filters)
-        if d_kernel is not None and not implicit:
+        if d_kernel is not None and self.tile:
+            winograd.kernel_gradient(self, d_kernel, d_z)
+        elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
                     left_depth=size // filters, right_depth=filters, right_column=1)
         if d_images is not None:
@@ -322,6 +332,9 @@ class Conv2D(Windows, Op):
 
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
+        if self.tile:
+            winograd.images_gradient(self, d_images, d_z)
+            return
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
         if self.patches is not None:
@@ -382,6 +395,7 @@ class Conv2D(Windows, Op):
         case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
         case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
         case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
+        *winograd.cases,
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
              case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),
@@ -391,11 +405,12 @@ class Conv2D(Windows, Op):
              case(images=(8, 7, 7, 512), kernel=(3, 3, 512, 512), bias=(512,), padding="same"),
              case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 256), bias=(256,)),
              case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 128), strides=(2, 2)),
-             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 128), padding="same", strides=(2, 2))]
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 128), padding="same", strides=(2, 2)),
+             *winograd.bench]
 
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
-           algorithm="implicit"):
+           algorithm="auto"):
     """Two-dimensional convolution, with bias and activation: (batch, out_height, out_width, filters).
 
     images   (batch, height, width, channels)
