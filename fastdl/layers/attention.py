@@ -46,7 +46,7 @@ class _ProjectedAttention(Layer):
         own = lambda initializer: type(initializer).from_config(initializer.get_config())       # draws numbers of its own
         dense = EinsumDense(
             f"{before}{inner},{inner}{outer}->{before}{outer}", output_shape=(*(None,) * (free - 1), *sizes), activation=activation,
-            bias_axes=outer if self.use_bias else None, name=name, dtype=self.dtype, kernel_initializer=own(self.kernel_initializer),
+            bias_axes=outer if self.use_bias else None, name=name, dtype=self.dtype_policy, kernel_initializer=own(self.kernel_initializer),
             bias_initializer=own(self.bias_initializer), kernel_regularizer=self.kernel_regularizer, bias_regularizer=self.bias_regularizer,
             activity_regularizer=self.activity_regularizer, kernel_constraint=self.kernel_constraint, bias_constraint=self.bias_constraint)
         dense.supports_masking = True            # masks are dealt with here
