@@ -25,11 +25,11 @@ cdef extern from "pythread.h":
 # ---- memory -----------------------------------------------------------------------------------------------------------
 
 cdef class Pool:
-    """Memory with free lists; a freed block is handed out again for the next request of its size."""
+    """Memory whose freed blocks are handed out again: `dense`, in little memory, else quickly."""
     cdef fd_pool *pool
 
-    def __cinit__(self):
-        self.pool = fd_pool_new()
+    def __cinit__(self, bint dense=False):
+        self.pool = fd_pool_new(dense)
         if self.pool is NULL:
             raise MemoryError("no memory for a pool")
 
@@ -328,7 +328,7 @@ cdef class Program:
     cdef readonly str isa
 
     def __cinit__(self):
-        self.pool, self.early_pool = Pool(), Pool()
+        self.pool, self.early_pool = Pool(True), Pool(True)
         self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
         self.calls, self.of_weights, self.isa = bytearray(), weakref.WeakValueDictionary(), get_isa()
 
@@ -339,6 +339,11 @@ cdef class Program:
     def nbytes(self):
         """Bytes of memory that the program's tensors share."""
         return self.pool.nbytes + self.early_pool.nbytes
+
+    @property
+    def peak(self):
+        """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
+        return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
 
     def start(self):
         """Record what this thread launches from now on."""
@@ -426,8 +431,7 @@ cdef class Program:
         stop = time.monotonic() + seconds
         for done in range(repeats):
             for i in range(begin, end):
-                kernel, twin, args, sizes = self.twin_calls[i]
-                started = time.perf_counter()
+                (kernel, twin, args, sizes), started = self.twin_calls[i], time.perf_counter()
                 item = twin(*args, **sizes)
                 if item is not None:
                     raise hooks["fault"](kernel, args, sizes, item, self.about[i][1])
