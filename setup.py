@@ -3,6 +3,7 @@ import concurrent.futures
 import os
 import platform
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -41,11 +42,11 @@ setup(
     ext_modules=cythonize([Extension(
         "fastdl._core",
         ["fastdl/_core.pyx", "csrc/launch.c", "csrc/memory.c", "csrc/cpu.c"],
-        include_dirs=["csrc"],
-        define_macros=[(f"FD_{isa.upper()}", "1") for isa in ISAS],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *((f"FD_{isa.upper()}", "1") for isa in ISAS)],
         extra_compile_args=[f for f in FLAGS if f != "-Wextra"] + ["-Wno-unused-function", "-fopenmp"],
         extra_link_args=["-fopenmp", "-Wl,-s"],
-        depends=headers_and_kernels(),
+        depends=[*headers_and_kernels(), "fastdl/_program.pxi"],
     )]),
     cmdclass={"build_ext": BuildKernels},
 )

@@ -9,6 +9,7 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
+#include "kernels/pooled_convolution.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
@@ -124,6 +125,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_d_kernel),
     ENTRY(im2col),
     ENTRY(col2im),
+
+    /* pooled_convolution */
+    ENTRY(pooled_conv2d),
+    ENTRY(pooled_conv2d_d_kernel),
 
     /* depthwise */
     ENTRY(repeat_channels),

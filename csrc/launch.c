@@ -20,7 +20,11 @@
 
 enum { MOST_THREADS = 256 };
 static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
-enum { WAKING = 8 };                /* in grains: least work of a list's shared calls for which threads are woken */
+/* In grains, least work of the shared calls of a run for which threads are woken: where runs follow one another closely, as the
+   steps of a loop do, the threads have not gone to sleep yet, and waking them costs half a microsecond instead of tens. */
+enum { WAKING = 8, AWAKE = 2 };
+static const double CLOSELY = 5e-5;  /* seconds */
+static _Atomic double last_end;      /* of a run that had shared calls */
 
 static int wanted;                  /* fd_set_threads; 0: by the process */
 static int forked;                  /* in a child of fork libgomp's team is gone: one thread */
@@ -119,7 +123,10 @@ static char *scratch(int thread)
    next (`go_on`). A shared call is cut into as many shares as there are threads; thread t takes share t, so that it meets the
    same rows in every step and finds them in its cache. A share that nobody has taken, because its thread does not run (the
    processor is busy with something else), is taken by another: nobody waits for a thread that sleeps. */
-typedef struct { _Alignas(64) _Atomic int64_t taken; } share;   /* the number of the last shared call in which it was taken */
+typedef struct {
+    _Alignas(64) _Atomic int64_t taken; /* the number of the last shared call in which it was taken */
+    atomic_int cpu;                     /* on which its thread began, plus 1; 0: not known */
+} share;
 
 typedef struct {
     const fd_call *calls;
@@ -200,6 +207,26 @@ static void take(run *r, int s, int64_t number, fd_worker *worker)
     if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, at, worker);
 }
 
+/* A scheduler may wake a worker on the processor on which the caller runs, and as neither ever sleeps it can leave them there for
+   tenths of a second, each at half its speed, beside an idle processor. A worker that sees this moves. */
+static void spread(run *r, int thread)
+{
+#ifdef __linux__
+    const int cpu = sched_getcpu();
+    cpu_set_t allowed, free;
+    int shared = 0;
+    atomic_store(&r->shares[thread].cpu, cpu + 1);
+    for (int t = 0; t < thread; t++) shared |= atomic_load(&r->shares[t].cpu) == cpu + 1;
+    if (!shared || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    free = allowed;
+    for (int t = 0; t < thread; t++)
+        if (atomic_load(&r->shares[t].cpu)) CPU_CLR(atomic_load(&r->shares[t].cpu) - 1, &free);
+    if (CPU_COUNT(&free) && !sched_setaffinity(0, sizeof free, &free)) sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)r, (void)thread;
+#endif
+}
+
 static void serve(run *r, int thread, fd_worker *worker)
 {
     int64_t number = 0;
@@ -222,16 +249,19 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
     atomic_init(&r.item, INT64_MAX);
     atomic_init(&r.call, -1);
     int team = 1;
-    double work = 0;
-    for (int64_t i = 0; i < n && team == 1; i++)
-        if (calls[i].team && (work += calls[i].work) >= WAKING * grain) team = fd_threads();
+    double work = -1;                   /* of the shared calls; -1: there are none */
+    for (int64_t i = 0; i < n && work < WAKING * grain; i++)
+        if (calls[i].team) work = (work < 0 ? 0 : work) + calls[i].work;
+    if (work >= 0 && (work * (double)repeats >= WAKING * grain || (work >= AWAKE * grain && now() - last_end < CLOSELY)))
+        team = fd_threads();
     if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* another Python thread has the team: work alone */
     for (int t = 0; t < team && team > 1; t++)
         if (!scratch(t)) { team = -1; atomic_flag_clear(&busy); }
     if (team > 1) {
         share shares[MOST_THREADS];
-        for (int t = 0; t < team; t++) atomic_init(&shares[t].taken, 0);
+        for (int t = 0; t < team; t++) atomic_init(&shares[t].taken, 0), atomic_init(&shares[t].cpu, 0);
         r.shares = shares;
+        spread(&r, 0);
         #pragma omp parallel num_threads(team)
         {
             const int thread = omp_get_thread_num();
@@ -239,7 +269,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
             if (thread == 0) {
                 r.team = omp_get_num_threads();
                 go_on(&r, -1, &worker);
-            }
+            } else spread(&r, thread);
             serve(&r, thread, &worker);
         }
         atomic_flag_clear(&busy);
@@ -250,6 +280,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
         if (n && repeats > 0) go_on(&r, -1, &worker);
         give_back(own);
     }
+    if (work >= AWAKE * grain) last_end = now();
     fault->item = atomic_load(&r.item);
     fault->call = fault->item == INT64_MAX ? -1 : atomic_load(&r.call);
     return r.done;

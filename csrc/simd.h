@@ -84,6 +84,21 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* Loads of the same first n numbers (1 to VL) in a loop: what they need is made once. */
+#if defined(__AVX512F__)
+typedef __mmask16 vpart;
+SIMD vpart vpart_of(int64_t n) { return vmask(n); }
+SIMD vf vload_part(const float *p, vpart n) { return _mm512_maskz_loadu_ps(n, p); }
+#elif defined(__AVX2__)
+typedef __m256i vpart;
+SIMD vpart vpart_of(int64_t n) { return vmask(n); }
+SIMD vf vload_part(const float *p, vpart n) { return _mm256_maskload_ps(p, n); }
+#else
+typedef int64_t vpart;
+SIMD vpart vpart_of(int64_t n) { return n; }
+SIMD vf vload_part(const float *p, vpart n) { return vload_n(p, n); }
+#endif
+
 /* Bytes as integers 0 to 255 and back; n as above. */
 #if defined(__AVX512F__)
 SIMD vi vbytes_load(const uint8_t *p, int64_t n) { return (vi)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)); }
@@ -224,6 +239,35 @@ SIMD vf vload_or(const float *p, int64_t n, float rest)
 {
     if (n >= VL) return vload(p);
     return vpick(vlanes() < viset((int32_t)n), vload_n(p, n), vset(rest));
+}
+
+/* Lane i: table[index[i]], 0 <= index[i] < 4. */
+SIMD vf vlookup4(const float *table, vi index)
+{
+#if defined(__AVX512F__)
+    return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(table)), (__m512i)index);
+#elif defined(__AVX2__)
+    const __m128 x = _mm_loadu_ps(table);
+    return _mm256_permutevar_ps(_mm256_set_m128(x, x), (__m256i)index);
+#else
+    vf x;
+    for (int i = 0; i < VL; i++) x[i] = table[index[i]];
+    return x;
+#endif
+}
+
+/* The running maximum and where it was: x at `here` follows *largest at *place. A NaN is the largest; of equal ones the first stays. */
+SIMD void vmax_place(vf *largest, vi *place, vf x, vi here)
+{
+#if defined(__AVX512F__)
+    const __mmask16 take = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(*largest, *largest, _CMP_ORD_Q), *largest, x, _CMP_NGE_UQ);
+    *largest = _mm512_mask_blend_ps(take, *largest, x);
+    *place = (vi)_mm512_mask_blend_epi32(take, (__m512i)*place, (__m512i)here);
+#else
+    const vi keep = (*largest >= x) | (*largest != *largest);
+    *largest = vpick(keep, *largest, x);
+    *place = vipick(keep, *place, here);
+#endif
 }
 
 /* x m as 64 bits, in halves; for random numbers */

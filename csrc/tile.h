@@ -13,25 +13,26 @@
 
 enum { PANEL = 32 };
 
-/* A tile is TILE_ROWS x TILE_VECTORS vectors of accumulators. */
+/* A tile is `rows` x `vectors` vectors of accumulators: TILE_ROWS x TILE_VECTORS at most, or WIDE_ROWS x WIDE_VECTORS, where the
+   columns are many (which reads less for a multiply-add) or the rows few (which leave too few sums under way). */
 #if VL == 16
-enum { TILE_ROWS = 14, TILE_VECTORS = 2 };
+enum { TILE_ROWS = 14, TILE_VECTORS = 2, WIDE_ROWS = 6, WIDE_VECTORS = 4 };
 #elif defined(__aarch64__)
-enum { TILE_ROWS = 6, TILE_VECTORS = 4 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 4, WIDE_ROWS = 3, WIDE_VECTORS = 8 };
 #else
-enum { TILE_ROWS = 6, TILE_VECTORS = 2 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, WIDE_ROWS = 3, WIDE_VECTORS = 4 };
 #endif
-enum { TILE_COLUMNS = TILE_VECTORS * VL };
+enum { TILE_COLUMNS = TILE_VECTORS * VL, WIDE_COLUMNS = WIDE_VECTORS * VL };
 
 typedef struct tile {
     float *out; int64_t out_row;
-    const float *a; int64_t a_row, a_depth;     /* strides of a, in floats; unused where a is packed */
+    const float *a; int64_t a_row, a_depth;     /* strides of a, in floats */
     const float *b; int64_t b_row;              /* of b: PANEL in a panel; any other is read up to `columns` only */
+    int64_t b_panel;                            /* from panel to panel; unused where columns <= PANEL */
     const float *bias;                          /* may be null */
-    int64_t depth, columns;                     /* columns <= PANEL */
+    int64_t depth, columns;
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
-    int64_t packed;                             /* 1: a comes from tile_pack */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
@@ -43,37 +44,60 @@ INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i 
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-enum { PACKED, TAIL, WHOLE };    /* a packed; a by strides and maybe fewer columns than the tile; a by strides */
+/* How a tile reads: the rows of a side by side in memory (a_row 1), and the last vector of b up to `columns` only. Where a mask
+   costs nothing, every tile has one. */
+enum { BESIDE = 1, TAIL = 2 };
 #define MASKS_COST (VL != 16)
+
+/* Row i, below 7, of `a`, s3 and s5 being 3 and 5 strides: what an address can hold without arithmetic. */
+INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, int64_t s5)
+{
+    return (const float *)(i == 3 ? a + s3 : i == 5 ? a + s5 : i == 6 ? a + 2 * s3 : a + i * s);
+}
 
 /* `rows` x vectors of a tile, from column `first`, with rows, vectors and kind known to the compiler. */
 INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, const int rows, const int vectors, const int kind)
 {
-    vf sum[TILE_ROWS][TILE_VECTORS];
-    const float *b = t->b + first;
-    const int64_t a_row = kind == PACKED ? 1 : t->a_row, a_depth = kind == PACKED ? rows : t->a_depth;
-    const int64_t b_row = t->b_row, out_row = t->out_row, left = t->columns - first;
-    const int64_t old = t->accumulate ? left : 0;
-    UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(old - j * VL, 0));
-    for (int64_t p = 0; p < t->depth; p++, a += a_depth, b += b_row) {
-        vf v[TILE_VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) v[j] = kind == TAIL ? vload_n(b + j * VL, left - j * VL) : vload(b + j * VL);
-        UNROLL for (int i = 0; i < rows; i++) {
-            const vf x = vset(a[i * a_row]);
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
+    vf sum[TILE_ROWS][WIDE_VECTORS];
+    const int64_t q = first / PANEL * t->b_panel, b_panel = t->b_panel, b_row = t->b_row, out_row = t->out_row, depth = t->depth;
+    const int64_t a_depth = t->a_depth, tail = t->columns - first - (vectors - 1) * VL;      /* columns of the last vector */
+    const float *b = t->b + q + first % PANEL;
+    const vpart last = vpart_of(tail);
+    if (t->accumulate) {
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++)
+                sum[i][j] = j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+    } else {
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
+    }
+    const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
+    for (int64_t p = depth; p > 0; p--, b += b_row) {
+        vf v[WIDE_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
+            v[j] = j == vectors - 1 && (kind & TAIL) ? vload_part(x, last) : vload(x);
         }
+        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));       /* else each row has a register, or none */
+        UNROLL for (int i = 0; i < rows; i++) {
+            const float *x = kind & BESIDE ? (const float *)at + i : tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5);
+            const vf xs = vset(*x);
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(xs, v[j], sum[i][j]);
+        }
+        at += 4 * a_depth;
+        if (rows > 7) beyond += 4 * a_depth;
     }
     const vf least_allowed = vset(t->activation == ACT_RELU ? 0 : -INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
-        const int64_t n = left - j * VL;
-        const vf bias = t->bias ? vload_n(t->bias + first + j * VL, most(n, 0)) : vset(-0.0f);     /* x + -0 is x, even for x = -0 */
+        const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
+                        : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
         UNROLL for (int i = 0; i < rows; i++) {
             const vf y = sum[i][j] + bias;
             sum[i][j] = vpick(y < least_allowed, least_allowed, y);
         }
-        if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
-        else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
+        if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
+        else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
     }
 }
 
@@ -85,34 +109,40 @@ static __attribute__((noinline, unused)) void tile_activate(float *out, int64_t 
             vstore_n(out + j, activate(vload_n(out + j, columns - j), activation), columns - j);
 }
 
-/* `rows` rows (any number) of one panel. */
+/* `rows` rows, any number of them. */
 static UNUSED void tile_multiply(const tile *t, int64_t rows)
 {
-    const int64_t n = pieces(rows, TILE_ROWS);
-    for (int64_t first = 0; first < t->columns; first += TILE_COLUMNS) {
+    for (int64_t first = 0, columns; first < t->columns; first += columns) {
         const int64_t left = t->columns - first;
-        const int vectors = left > VL ? TILE_VECTORS : 1;
-        const int kind = t->packed ? PACKED : MASKS_COST && (t->b_row == PANEL || left >= vectors * VL) ? WHOLE : TAIL;
+        const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS);
+        columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
+        const int vectors = wide ? WIDE_VECTORS : left > VL ? TILE_VECTORS : 1;
+        const int kind = (t->a_row == 1 ? BESIDE : 0) + (MASKS_COST && (t->b_row == PANEL || left >= vectors * VL) ? 0 : TAIL);
+        const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
-            const float *a = t->a + row * (t->packed ? t->depth : t->a_row);
+            const float *a = t->a + row * t->a_row;
             float *out = t->out + row * t->out_row + first;
 #define CASE(m, kind) \
             case m + 16 * kind: tile_part(t, a, out, first, m, TILE_VECTORS, kind); break; \
             case m + 16 * kind + 64: tile_part(t, a, out, first, m, 1, kind); break;
+#define WIDE(m, kind) case m + 16 * kind + 128: tile_part(t, a, out, first, m, WIDE_VECTORS, kind); break;
 #if MASKS_COST
-#define CASES(m) CASE(m, PACKED) CASE(m, TAIL) CASE(m, WHOLE)
+#define EACH(which, m) which(m, 0) which(m, 1) which(m, 2) which(m, 3)
 #else
-#define CASES(m) CASE(m, PACKED) CASE(m, TAIL)
+#define EACH(which, m) which(m, 2) which(m, 3)
 #endif
-            switch (height + 16 * kind + (vectors == 1 ? 64 : 0)) {
-            CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6)
+            switch (height + 16 * kind + (wide ? 128 : vectors == 1 ? 64 : 0)) {
+            EACH(CASE, 1) EACH(CASE, 2) EACH(CASE, 3) EACH(CASE, 4) EACH(CASE, 5) EACH(CASE, 6)
+            EACH(WIDE, 1) EACH(WIDE, 2) EACH(WIDE, 3)
 #if VL == 16
-            CASES(7) CASES(8) CASES(9) CASES(10) CASES(11) CASES(12) CASES(13) CASES(14)
+            EACH(CASE, 7) EACH(CASE, 8) EACH(CASE, 9) EACH(CASE, 10) EACH(CASE, 11) EACH(CASE, 12) EACH(CASE, 13) EACH(CASE, 14)
+            EACH(WIDE, 4) EACH(WIDE, 5) EACH(WIDE, 6)
 #endif
             default: break;
             }
-#undef CASES
+#undef EACH
+#undef WIDE
 #undef CASE
         }
     }

@@ -3,8 +3,6 @@
 
 No loop over elements, no arithmetic on data, no branch on an op's name.
 """
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-                             PyObject_GetBuffer)
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
@@ -16,6 +14,10 @@ import time
 import weakref
 
 import numpy as np
+
+cimport numpy as cnp
+
+cnp.import_array()
 
 
 cdef extern from "pythread.h":
@@ -52,9 +54,6 @@ cdef class Block:
     cdef int64_t bytes
     cdef Pool pool
 
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.start, self.bytes, 0, flags)
-
     def __dealloc__(self):
         if self.start is not NULL:
             fd_pool_give(self.pool.pool, self.start, self.bytes)
@@ -64,15 +63,20 @@ cdef Pool main_pool = Pool()
 cdef Program recording = None                 # at most one program at a time is being recorded,
 cdef unsigned long recording_thread = 0       # by this thread
 cdef int64_t weights_version = 0              # grows with every change of weights
-cdef object ndarray = np.ndarray
-cdef dict itemsizes = {"float32": 4, "int32": 4, "int64": 8, "float64": 8, "uint8": 1, "bool": 1, "uint32": 4, "uint64": 8}
-itemsizes.update({np.dtype(name): size for name, size in itemsizes.items()})
+cdef dict dtypes = {name: np.dtype(name) for name in ("float32", "int32", "int64", "float64", "uint8", "bool", "uint32", "uint64")}
+dtypes.update({d: d for d in dtypes.values()})
 
 
-def empty(shape, dtype="float32"):
+def empty(tuple shape, dtype="float32"):
     """An uninitialised array of the pool: of the program's while one is recorded. shape is a tuple of ints."""
-    cdef int64_t bytes = itemsizes[dtype], n
-    for n in shape:
+    cdef cnp.dtype kind = dtypes[dtype]
+    cdef cnp.npy_intp sizes[32]
+    cdef int64_t bytes = cnp.PyDataType_ELSIZE(kind), n
+    cdef int axis, axes = len(shape)
+    if axes > 32:
+        raise ValueError(f"an array of {axes} axes; 32 are allowed")
+    for axis in range(axes):
+        n = sizes[axis] = shape[axis]
         if n < 0 or (n > 0 and bytes > (<int64_t>1 << 47) // n):
             raise MemoryError(f"an array of shape {shape} and dtype {dtype} is too large")
         bytes *= n
@@ -82,7 +86,44 @@ def empty(shape, dtype="float32"):
     if block.start is NULL:
         raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype} ({bytes / 1e6:.1f} MB)")
     block.bytes = bytes
-    return ndarray(shape, dtype, block)
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(axes, sizes, kind.num, block.start)
+    cnp.set_array_base(array, block)
+    return array
+
+
+# ---- tensors ----------------------------------------------------------------------------------------------------------
+
+cdef class Value:
+    """What a Tensor holds; see fastdl/tensor.py."""
+    cdef public object array, node, grad, mask
+    cdef public int index
+    cdef public bint requires_grad
+    cdef object __weakref__
+
+    def __init__(self, array, bint requires_grad=False, node=None, int index=0):
+        self.array, self.requires_grad, self.node, self.index = array, requires_grad, node, index
+
+
+def inputs_of_op(tuple inputs):
+    """(arrays, where each comes from, whether a gradient is to flow to any) of tensors or None; None where there is anything else."""
+    cdef list arrays = [], sources = []
+    cdef bint traced = False
+    cdef Value t
+    for x in inputs:
+        if isinstance(x, Value):
+            t = <Value>x
+            arrays.append(t.array)
+            if not t.requires_grad:
+                sources.append(None)
+                continue
+            traced = True
+            sources.append(t if t.node is None else (t.node, t.index, t.array.shape, t.array.dtype))
+        elif x is None:
+            arrays.append(None)
+            sources.append(None)
+        else:
+            return None
+    return arrays, sources, traced
 
 
 def pool():
@@ -135,8 +176,9 @@ def set_isa(name):
 # ---- kernels ----------------------------------------------------------------------------------------------------------
 
 cdef enum: MOST_ISAS = 4
-cdef dict formats = {"float": b"f", "double": b"d", "int32_t": b"i", "int64_t": b"lq", "uint8_t": b"B?", "uint32_t": b"IL",
-                     "uint64_t": b"LQ", "void": b"*"}    # *: any of them
+cdef dict types = {"float": (np.float32,), "double": (np.float64,), "int32_t": (np.int32,), "int64_t": (np.int64, np.longlong),
+                   "uint8_t": (np.uint8, np.bool_), "uint32_t": (np.uint32,), "uint64_t": (np.uint64, np.ulonglong)}
+types["void"] = sum(types.values(), ())       # any of them
 cdef object label_now = ""                    # name of the layer whose op runs
 hooks = {}                                    # 'fault': makes the error of bad data; 'check': FASTDL_CHECK's comparison
 
@@ -161,12 +203,15 @@ cdef class Kernel:
     cdef readonly tuple tensors, sizes        # names
     cdef readonly bint checks                 # it can mark an item as bad
     cdef const fd_kernel *of[MOST_ISAS]
-    cdef char code[FD_WORDS][4]
+    cdef int accepted[FD_WORDS]               # dtypes, a bit for each of NumPy's type numbers
     cdef bint output[FD_WORDS], optional[FD_WORDS], scalar[FD_WORDS]
     cdef int n_tensors, n_sizes
+    cdef dict last_sizes                      # whose words these are; None: those of a call that is over
+    cdef int64_t words[FD_WORDS]
 
     def __cinit__(self):
         memset(self.of, 0, sizeof(self.of))
+        memset(self.accepted, 0, sizeof(self.accepted))
 
     cdef parse(self, const fd_kernel *k):
         self.name, self.fields = k.name.decode(), k.fields.decode()
@@ -181,9 +226,8 @@ cdef class Kernel:
                 i = len(tensors)
                 tensors.append(m[5])
                 self.optional[i], self.output[i] = bool(m[1]), not m[2]
-                memset(self.code[i], 0, 4)
-                for j, c in enumerate(formats[m[3]]):
-                    self.code[i][j] = c
+                for scalar in types[m[3]]:
+                    self.accepted[i] |= 1 << np.dtype(scalar).num
             else:
                 self.scalar[len(sizes)] = m[3] == "double"
                 sizes.append(m[5])
@@ -208,14 +252,20 @@ cdef class Kernel:
             return hooks["check"](self, args, sizes)
         self.launch(args, sizes)
 
+    def again(self, tuple args, dict sizes):
+        """The same with the sizes as a dict that stays as it is: given once more, it need not be read again."""
+        if hooks and "check" in hooks and isa >= 0 and recording is None:
+            return hooks["check"](self, args, sizes)
+        self.launch(args, sizes)
+        if isa >= 0:
+            self.last_sizes = sizes
+
     cpdef launch(self, tuple args, dict sizes):
         cdef fd_call call
         cdef fd_fault fault
         cdef int64_t done
-        cdef Py_buffer view
-        cdef int i, j
-        cdef PyObject *value
-        cdef double real
+        cdef cnp.ndarray array
+        cdef int i, j, wanted = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
         cdef bint mine = recording_now()
         if len(args) != self.n_tensors:
             raise self.mistake(f"{len(args)} arrays were given, {self.n_tensors} are wanted")
@@ -231,27 +281,18 @@ cdef class Kernel:
                     raise self.mistake(f"{self.tensors[i]} cannot be None")
                 call.word[i] = 0
                 continue
-            try:
-                PyObject_GetBuffer(a, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if self.output[i] else 0))
-            except Exception as e:
-                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array ({e})") from None
-            call.word[i] = <int64_t>view.buf
-            for j in range(4):
-                if self.code[i][j] == view.format[0] or self.code[i][j] == 0 or self.code[i][j] == b'*':
-                    break
-            if j == 4 or self.code[i][j] == 0 or view.format[1] != 0:
-                PyBuffer_Release(&view)
+            if type(a) is not cnp.ndarray and not isinstance(a, cnp.ndarray):
+                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array ({type(a).__name__})")
+            array = <cnp.ndarray>a
+            if not cnp.PyArray_CHKFLAGS(array, wanted | (cnp.NPY_ARRAY_WRITEABLE if self.output[i] else 0)):
+                raise self.mistake(f"{self.tensors[i]} is not a C-contiguous{' writable' if self.output[i] else ''} array")
+            call.word[i] = <int64_t>cnp.PyArray_DATA(array)
+            if not self.accepted[i] >> cnp.PyArray_TYPE(array) & 1 or not cnp.PyArray_ISNOTSWAPPED(array):
                 raise self.mistake(f"{self.tensors[i]} has dtype {a.dtype}")
-            PyBuffer_Release(&view)
-        for j in range(self.n_sizes):
-            value = PyDict_GetItem(sizes, self.sizes[j])
-            if value is NULL:
-                raise self.mistake(f"{self.sizes[j]} is missing; given are {', '.join(sizes)}")
-            if self.scalar[j]:
-                real = <object>value
-                memcpy(&call.word[self.n_tensors + j], &real, 8)
-            else:
-                call.word[self.n_tensors + j] = <object>value
+        if sizes is not self.last_sizes:
+            self.last_sizes = None
+            self.read(sizes)
+        memcpy(&call.word[self.n_tensors], self.words, 8 * self.n_sizes)
         fd_call_set(&call, self.of[isa])
         if call.items > 0:
             if call.team:
@@ -265,6 +306,21 @@ cdef class Kernel:
                 raise hooks["fault"](self, args, sizes, fault.item, label_now)
         if mine:
             recording.append(&call, self, args, sizes)
+
+    cdef read(self, dict sizes):
+        """Sizes as the words of a call."""
+        cdef int j
+        cdef PyObject *value
+        cdef double real
+        for j in range(self.n_sizes):
+            value = PyDict_GetItem(sizes, self.sizes[j])
+            if value is NULL:
+                raise self.mistake(f"{self.sizes[j]} is missing; given are {', '.join(sizes)}")
+            if self.scalar[j]:
+                real = <object>value
+                memcpy(&self.words[j], &real, 8)
+            else:
+                self.words[j] = <object>value
 
     cdef launch_twin(self, tuple args, dict sizes, bint mine):
         for name in self.sizes:
@@ -305,177 +361,7 @@ def load():
     return all_kernels
 
 
-# ---- programs ---------------------------------------------------------------------------------------------------------
-
-cdef class Program:
-    """A list of calls and the memory they work in. Made by recording: start(), launch kernels, stop().
-
-    Its prologue, the first calls of the list, computes what depends on weights alone: it runs when weights have changed since it
-    ran, the rest at every run. A program that changes weights itself has none: all its calls run, in the order of the recording.
-    """
-    cdef bytearray calls                      # fd_call after fd_call
-    cdef int64_t seen                         # the version of the weights that the prologue has seen
-    cdef Pool pool, early_pool                # early_pool: what the prologue makes; no other call may overwrite it
-    cdef dict kept                            # arrays from outside that a call names
-    cdef dict checked                         # call -> arguments, for the error of bad data
-    cdef readonly list about                  # a call's (kernel, label, bytes touched, sizes)
-    cdef readonly int64_t prologue            # how many calls it has
-    cdef readonly bint changes_weights
-    cdef list twin_calls                      # with the NumPy twins: (function, arrays, sizes)
-    cdef list is_early                        # while recording: which calls depend on weights alone
-    cdef int early                            # while recording: how deep in computations from weights alone
-    cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
-    cdef readonly str isa
-
-    def __cinit__(self):
-        self.pool, self.early_pool = Pool(True), Pool(True)
-        self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
-        self.calls, self.of_weights, self.isa = bytearray(), weakref.WeakValueDictionary(), get_isa()
-
-    def __len__(self):
-        return len(self.about)
-
-    @property
-    def nbytes(self):
-        """Bytes of memory that the program's tensors share."""
-        return self.pool.nbytes + self.early_pool.nbytes
-
-    @property
-    def peak(self):
-        """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
-        return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
-
-    def start(self):
-        """Record what this thread launches from now on."""
-        global recording, recording_thread
-        if recording is not None:
-            raise RuntimeError("a program is being recorded already")
-        recording, recording_thread, self.seen = self, PyThread_get_thread_ident(), weights_version
-
-    def stop(self):
-        """End the recording; what depends on weights alone moves to the front."""
-        global recording, weights_version
-        cdef int size = sizeof(fd_call)
-        recording = None
-        if self.changes_weights:
-            weights_version += 1
-            return
-        order = sorted(range(len(self.about)), key=lambda i: not self.is_early[i])
-        self.prologue, self.about = sum(self.is_early), [self.about[i] for i in order]
-        if self.isa == "numpy":
-            self.twin_calls = [self.twin_calls[i] for i in order]
-            return
-        self.calls = bytearray().join([self.calls[i * size:(i + 1) * size] for i in order])
-        self.checked = {order.index(i): arguments for i, arguments in self.checked.items()}
-
-    cdef append(self, fd_call *call, Kernel kernel, tuple args, dict sizes):
-        cdef int64_t bytes = 0
-        for i, a in enumerate(args):
-            if a is None:
-                continue
-            bytes += a.nbytes
-            if call is not NULL and not fd_pool_owns((self.early_pool if self.early else self.pool).pool, <void *>call.word[i]):
-                self.kept[id(a)] = a
-        if kernel.checks:
-            self.checked[len(self.about)] = (kernel, args, sizes)
-        self.about.append((kernel.name, label_now, bytes, sizes))
-        self.is_early.append(self.early > 0)
-        if call is NULL:
-            self.twin_calls.append((kernel, twins[kernel.name], args, sizes))
-            return
-        if call.items == 0:                   # an empty call stays in the listing and does nothing
-            call.team = 0
-        self.calls += (<char *>call)[:sizeof(fd_call)]
-
-    def run(self, int64_t repeats=1, double seconds=0):
-        """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""
-        return self.run_clocked(repeats, seconds, NULL)
-
-    def profile(self, int64_t repeats):
-        """Seconds that each call after the prologue took, summed over the repeats."""
-        cdef int64_t n = len(self.about) - self.prologue
-        cdef bytearray clock = bytearray(8 * n + 8)
-        self.run_clocked(repeats, 0, <double *>PyByteArray_AS_STRING(clock))
-        return np.frombuffer(clock)[:n].tolist()
-
-    cdef run_clocked(self, int64_t repeats, double seconds, double *clock):
-        global weights_version
-        cdef int64_t version = weights_version
-        if self.prologue and self.seen != version:
-            self.run_part(0, self.prologue, 1, 0, NULL)
-            self.seen = version               # weights that another thread changed since are for the next run
-        try:
-            return self.run_part(self.prologue, len(self.about), repeats, seconds, clock)
-        finally:
-            weights_version += self.changes_weights
-
-    cdef run_part(self, int64_t begin, int64_t end, int64_t repeats, double seconds, double *clock):
-        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls) + begin
-        cdef fd_fault fault
-        cdef int64_t done
-        if self.isa == "numpy":
-            return self.run_twins(begin, end, repeats, seconds, clock)
-        if begin == end or repeats <= 0:
-            return max(repeats, 0)
-        with nogil:
-            done = fd_run(calls, end - begin, repeats, seconds, &fault, clock)
-        if done < 0:
-            raise MemoryError("no memory for a thread's scratch")
-        if fault.call >= 0:
-            kernel, args, sizes = self.checked[begin + fault.call]
-            raise hooks["fault"](kernel, args, sizes, fault.item, self.about[begin + fault.call][1])
-        return done
-
-    cdef run_twins(self, int64_t begin, int64_t end, int64_t repeats, double seconds, double *clock):
-        cdef int64_t i
-        stop = time.monotonic() + seconds
-        for done in range(repeats):
-            for i in range(begin, end):
-                (kernel, twin, args, sizes), started = self.twin_calls[i], time.perf_counter()
-                item = twin(*args, **sizes)
-                if item is not None:
-                    raise hooks["fault"](kernel, args, sizes, item, self.about[i][1])
-                if clock is not NULL:
-                    clock[i - begin] += time.perf_counter() - started
-            if seconds > 0 and time.monotonic() >= stop:
-                return done + 1
-        return max(repeats, 0)
-
-
-cpdef bint recording_now():
-    """Whether this thread records a program."""
-    return recording is not None and recording_thread == PyThread_get_thread_ident()
-
-
-def recorded_calls():
-    """How many calls the program being recorded has; -1: this thread records none."""
-    return len(recording.about) if recording_now() else -1
-
-
-def weights_changed():
-    """To be called after each change of weights. Inside a recorded step: every run of it changes them."""
-    global weights_version
-    if recording_now():
-        recording.changes_weights = True
-    else:
-        weights_version += 1
-
-
-def of_weights(array, bint mark=False):
-    """Whether the recorded step knows the array as weights, or computed from them alone; `mark`: from now on it does."""
-    if mark:
-        recording.of_weights[id(array)] = array
-    return id(array) in recording.of_weights
-
-
-class prologue:
-    """Context manager inside a recorded step: what is launched and allocated inside depends on weights alone."""
-
-    def __enter__(self):
-        recording.early += 1
-
-    def __exit__(self, *_):
-        recording.early -= 1
+include "_program.pxi"
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from . import _core
 from .errors import RecordingError, SymbolicError
 from .tensor import DTYPES, Parameter, State, Tensor, grad_enabled, kernels  # noqa: F401
 
-empty, recorded_calls, of_weights = _core.empty, _core.recorded_calls, _core.of_weights
+empty, recorded_calls, of_weights, inputs_of_op = _core.empty, _core.recorded_calls, _core.of_weights, _core.inputs_of_op
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 ops_by_name = {}                     # every Op that fastdl defines; saved models name ops by these names only
 flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
@@ -139,26 +139,12 @@ class Op:
         return op(*inputs)
 
     def __call__(self, *inputs):
-        arrays, sources, traced = [], [], False
-        for x in inputs:
-            if isinstance(x, Tensor):
-                if not arrays and Symbol in map(type, inputs):
-                    return self.trace(inputs)
-                arrays.append(x.array)
-                if not x.requires_grad:
-                    sources.append(None)
-                else:
-                    traced = True
-                    node = x.node
-                    sources.append(x if node is None else (node, x.index, x.array.shape, x.array.dtype))
-            elif x is None:
-                arrays.append(None)
-                sources.append(None)
-            elif type(x) is Symbol or Symbol in map(type, inputs):
+        found = inputs_of_op(inputs)
+        if found is None:
+            if Symbol in map(type, inputs):
                 return self.trace(inputs)
-            else:
-                arrays.append(_as_array(x, inputs))
-                sources.append(None)
+            found = inputs_of_op(tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs))
+        arrays, sources, traced = found
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
         traced = self.traced = traced and grad_enabled()

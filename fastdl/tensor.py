@@ -39,7 +39,7 @@ class no_grad:
         return wrapped
 
 
-class Tensor:
+class Tensor(_core.Value):
     """A NumPy array with a gradient.
 
     array          the ndarray: C-contiguous, float32 (int32, int64, bool, uint8 for data)
@@ -49,11 +49,8 @@ class Tensor:
     node, index    the op that made it (None: a leaf) and which of its outputs it is
     """
 
-    __slots__ = ("array", "node", "index", "grad", "requires_grad", "mask", "__weakref__")
+    __slots__ = ()
     __array_priority__ = 1000       # ndarray + Tensor asks Tensor
-
-    def __init__(self, array, requires_grad=False, node=None, index=0):
-        self.array, self.requires_grad, self.node, self.index, self.grad, self.mask = array, requires_grad, node, index, None, None
 
     shape = property(lambda self: self.array.shape)
     ndim = property(lambda self: self.array.ndim)

@@ -20,7 +20,7 @@ PACKAGE, CSRC = ROOT / "fastdl", ROOT / "csrc"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 KERNELS = sorted((CSRC / "kernels").glob("*.c"))
 SOURCES = [p for folder in ("fastdl", "csrc", "tests", "benchmarks") for p in sorted((ROOT / folder).rglob("*"))
-           if p.suffix in (".py", ".pyx", ".pxd", ".c", ".h") and p.name not in ("_core.c", "_core.h")] + [ROOT / "setup.py"]   # Cython's
+           if p.suffix in (".py", ".pyx", ".pxi", ".pxd", ".c", ".h") and p.name not in ("_core.c", "_core.h")] + [ROOT / "setup.py"]   # Cython's
 named = lambda paths: [pytest.param(p, id=str(p.relative_to(ROOT))) for p in paths]
 
 # A module may use its own floor and those below it. The name is the first one inside the package.

@@ -222,8 +222,8 @@ KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
             for (int64_t j = 0; j < v.n * h.n; j++) {
                 const int64_t ky = v.last - j / h.n * v.step, kx = h.last - j % h.n * h.step;
                 const float *from = a->kernel + ((ky * a->kernel_width + kx) * columns + q * PANEL) * a->filters + g * taken;
-                for (int64_t f = 0; f < taken; f++, out += PANEL)
-                    for (int64_t c = 0; c < PANEL; c++) out[c] = c < n ? from[c * a->filters + f] : 0;
+                panel_pack(out, from, 1, a->filters, taken, n);
+                out += taken * PANEL;
             }
         }
     }

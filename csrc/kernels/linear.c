@@ -14,6 +14,8 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
                least(end * PANEL, a->columns) - begin * PANEL);
 }
 
+enum { PACK_ROWS = 256 };
+
 /* out = activate(bias + a @ b) with every operand by strides. */
 typedef struct product {
     float *out; int64_t out_row;
@@ -23,52 +25,39 @@ typedef struct product {
     int64_t rows, columns, depth, activation, accumulate;
 } product;
 
-/* How a product is cut into blocks: by its shape alone. */
-typedef struct blocks { int64_t rows, columns, down, across; } blocks;   /* of a block; how many */
+/* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
+typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a cell; how many */
 
-enum { BLOCK_ROWS = 224, BLOCK_COLUMNS = 256, BLOCK_DEPTH = 256, BLOCKS_WANTED = 8, BLOCK_LEAST = 1 << 16 };
+enum { BLOCK_DEPTH = 512, BLOCK_COLUMNS = 2 * PANEL, CELLS = 64, CELL_LEAST = 1 << 15 };
 
-static blocks product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
+INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
-    int64_t down = pieces(rows, BLOCK_ROWS), across = pieces(columns, BLOCK_COLUMNS);
-    for (;;) {
-        const int64_t height = pieces(rows, most(down, 1)), width = pieces(columns, most(across, 1));
-        if (batch * down * across >= BLOCKS_WANTED || height * width * depth < 2 * BLOCK_LEAST) break;
-        if (width >= 2 * PANEL && (width >= height || height < 2 * TILE_ROWS)) across *= 2;
-        else if (height >= 2 * TILE_ROWS) down *= 2;
-        else break;
-    }
-    blocks s = { most(pieces(rows, most(down, 1)), 1), most(pieces(pieces(columns, most(across, 1)), PANEL), 1) * PANEL, 0, 0 };
+    const int64_t across = pieces(columns, BLOCK_COLUMNS), width = least(columns, BLOCK_COLUMNS);
+    const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
+    cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), BLOCK_COLUMNS, 0, across };
     if (columns <= PANEL / 2) s.rows = pieces(s.rows, PANEL) * PANEL;
     s.down = pieces(rows, s.rows);
-    s.across = pieces(columns, s.columns);
     return s;
 }
 
 /* One block of a product: its rows from `row`, its columns from `column`. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int64_t pack_a = columns > PANEL && rows > TILE_ROWS;
-    const int64_t pack_b = t->b_column != 1 || rows > 4 * TILE_ROWS;
-    float *a_packed = scratch, *b_packed = scratch + (BLOCK_ROWS + 1) * BLOCK_DEPTH;
+    const int64_t pack = t->b_column != 1 || (rows >= PACK_ROWS && t->b_depth > BLOCK_COLUMNS), width = pack ? BLOCK_COLUMNS : columns;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
         tile s = {
             .out_row = t->out_row, .a = t->a + row * t->a_row + p * t->a_depth, .a_row = t->a_row, .a_depth = t->a_depth,
-            .depth = depth, .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR, .packed = pack_a,
+            .b = scratch, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL,
+            .depth = depth, .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
         };
-        if (pack_a) {
-            tile_pack(a_packed, s.a, t->a_row, t->a_depth, rows, depth);
-            s.a = a_packed;
-        }
-        if (pack_b) panel_pack(b_packed, t->b + p * t->b_depth + column * t->b_column, t->b_depth, t->b_column, depth, columns);
-        for (int64_t j = 0; j < columns; j += PANEL) {
-            s.out = t->out + row * t->out_row + column + j;
-            s.b = pack_b ? b_packed + j * depth : t->b + p * t->b_depth + column + j;
-            s.b_row = pack_b ? PANEL : t->b_depth;
-            s.bias = last && t->bias ? t->bias + column + j : 0;
-            s.columns = least(columns - j, PANEL);
-            if (s.packed && s.b_row != PANEL && s.columns < PANEL) s.packed = 0, s.a = t->a + row * t->a_row + p * t->a_depth;
+        for (int64_t j = column; j < column + columns; j += width) {
+            const float *b = t->b + p * t->b_depth + j * t->b_column;
+            s.columns = least(column + columns - j, width);
+            if (pack) panel_pack(scratch, b, t->b_depth, t->b_column, depth, s.columns);
+            else s.b = b;
+            s.out = t->out + row * t->out_row + j;
+            s.bias = last && t->bias ? t->bias + j : 0;
             tile_multiply(&s, rows);
         }
     }
@@ -149,14 +138,19 @@ static void product_row(const product *t, int64_t row, int64_t column, int64_t c
         }
 }
 
-/* Block i of the product. */
-static void product_item(const product *t, const blocks *s, int64_t i, char *scratch)
+/* Cells begin <= i < end of the product, column after column of them. */
+static void product_range(const product *t, const cells *s, int64_t begin, int64_t end, float *scratch)
 {
-    const int64_t row = i / s->across * s->rows, column = i % s->across * s->columns;
-    const int64_t rows = least(t->rows - row, s->rows), columns = least(t->columns - column, s->columns);
-    if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, (float *)scratch);
-    else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
-    else product_block(t, row, rows, column, columns, (float *)scratch);
+    while (begin < end) {
+        const int64_t at = begin % s->down, whole = at == 0 && end - begin >= s->down;
+        const int64_t wide = whole ? (end - begin) / s->down : 1, high = whole ? s->down : least(s->down - at, end - begin);
+        const int64_t row = at * s->rows, column = begin / s->down * s->columns;
+        const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
+        begin += wide * high;
+        if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, scratch);
+        else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
+        else product_block(t, row, rows, column, columns, scratch);
+    }
 }
 
 /* Cost of a product: its multiply-adds, and the passes over memory that dominate where rows or columns are few. */
@@ -165,18 +159,18 @@ static double product_cost(double rows, double columns, double depth)
     return rows * columns * depth / 6 + (rows + columns) * depth / 4 + rows * columns / 2;
 }
 
-static int64_t matrix_product_blocks(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)
+static int64_t matrix_product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)
 {
     const int64_t parts = split ? most(pieces(depth, split), 1) : 1;
-    const blocks s = product_blocks(rows, columns, split ? split : depth, batch * parts);
+    const cells s = product_cells(rows, columns, split ? split : depth, batch * parts);
     return s.down * s.across * batch * parts;
 }
 
 /* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
-   split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
-KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
+   split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a cell of a matrix. */
+KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
        product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
-       most(matrix_product_blocks(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
+       most(matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
     float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
@@ -199,10 +193,10 @@ KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->s
     int64_t accumulate;)
 {
     const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
-    const blocks s = product_blocks(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
+    const cells s = product_cells(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
     const int64_t each = s.down * s.across;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
+    for (int64_t n = begin / each; n * each < end; n++) {
+        const int64_t part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const product t = {
             .out = a->out + n * a->rows * a->columns, .out_row = a->columns,
             .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
@@ -212,7 +206,7 @@ KERNEL(matrix_product, matrix_product_blocks(a->rows, a->columns, a->depth, a->s
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
             .activation = a->activation, .accumulate = a->accumulate,
         };
-        product_item(&t, &s, i % each, worker->scratch);
+        product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
 }
 

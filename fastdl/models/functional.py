@@ -8,6 +8,7 @@ from ..op import Symbol
 from ..structure import flatten, map_structure, pack
 from ..tensor import grad_enabled
 from .folding import folded
+from .fusion import fused
 
 
 class Node:
@@ -164,7 +165,7 @@ class Graph:
         for node in self.nodes:
             for slot in node.slots:
                 self.users.setdefault(slot, []).append(node)
-        self.plain_steps = self._with_releases(self.nodes)
+        self.plain_steps = self._with_releases(fused(self, self.nodes))
 
     def _with_releases(self, steps):
         """[(step, the slots that nothing needs after it)]."""
@@ -203,7 +204,7 @@ class Graph:
         """The outputs, in their structure, for the inputs' tensors (or Symbols) in order."""
         tensors = [*values, *[None] * (len(self.slots) - len(values))]
         fold = not context.tracing and (context.training or not grad_enabled())
-        for step, release in self._with_releases(folded(self, bool(context.training))) if fold else self.plain_steps:
+        for step, release in self._with_releases(fused(self, folded(self, bool(context.training)))) if fold else self.plain_steps:
             step.run(tensors)
             for slot in release:
                 tensors[slot] = None

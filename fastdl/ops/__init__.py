@@ -14,6 +14,7 @@ from .metric import *  # noqa: F401,F403
 from .normalization import *  # noqa: F401,F403
 from .optimizer import *  # noqa: F401,F403
 from .pair_loss import *  # noqa: F401,F403
+from .pooled_convolution import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
 from .random import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403

@@ -372,7 +372,15 @@ def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=
     kernel   (kernel_height, kernel_width, channels / groups, filters)
     bias     (filters), or None
 
-    strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D.
+    strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D. As many groups as
+    channels are a depthwise convolution.
     """
+    if groups > 1 and len(kernel.shape) == 4 and algorithm == "implicit":
+        from .depthwise import MOST_PLACES, depthwise_conv2d          # which use this file
+        from .shape import reshape
+        kernel_height, kernel_width, taken, filters = kernel.shape
+        if taken == 1 and groups == images.shape[-1] and filters % groups == 0 and kernel_height * kernel_width <= MOST_PLACES:
+            kernel = reshape(kernel, (kernel_height, kernel_width, groups, filters // groups))
+            return depthwise_conv2d(images, kernel, bias, strides, padding, dilation, activation)
     return Conv2D.apply(images, kernel, bias, strides=strides, padding=padding, dilation=dilation, groups=groups,
                         activation=activation, algorithm=algorithm)

@@ -121,7 +121,7 @@ class Binary(Op, abstract=True):
         if sizes is None:
             broadcast(self, self.kernel, y, x1, x2)
         else:
-            self.kernel(y, x1, x2, **sizes)
+            self.kernel.again((y, x1, x2), sizes)
 
     def gradient(self, i, d_x, kernel, x1, x2, before=()):
         """d_x of operand i: the kernel over x1 and x2, summed over the axes that were broadcast."""

@@ -108,7 +108,7 @@ def broadcast(op, kernel, y, *operands, before=()):
     if sizes is None:
         operands = [expanded(op, x, y.shape) for x in operands]
         sizes = layout(*(x.shape for x in operands)).sizes
-    kernel(y, *before, *operands, **sizes)
+    kernel.again((y, *before, *operands), sizes)
 
 
 def expanded(op, x, shape):

@@ -1,0 +1,172 @@
+# Part of _core.pyx: programs, which are lists of recorded calls.
+
+cdef class Program:
+    """A list of calls and the memory they work in. Made by recording: start(), launch kernels, stop().
+
+    Its prologue, the first calls of the list, computes what depends on weights alone: it runs when weights have changed since it
+    ran, the rest at every run. A program that changes weights itself has none: all its calls run, in the order of the recording.
+    """
+    cdef bytearray calls                      # fd_call after fd_call
+    cdef int64_t seen                         # the version of the weights that the prologue has seen
+    cdef Pool pool, early_pool                # early_pool: what the prologue makes; no other call may overwrite it
+    cdef dict kept                            # arrays from outside that a call names
+    cdef dict checked                         # call -> arguments, for the error of bad data
+    cdef readonly list about                  # a call's (kernel, label, bytes touched, sizes)
+    cdef readonly int64_t prologue            # how many calls it has
+    cdef readonly bint changes_weights
+    cdef list twin_calls                      # with the NumPy twins: (function, arrays, sizes)
+    cdef list is_early                        # while recording: which calls depend on weights alone
+    cdef int early                            # while recording: how deep in computations from weights alone
+    cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
+    cdef readonly str isa
+
+    def __cinit__(self):
+        self.pool, self.early_pool = Pool(True), Pool(True)
+        self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
+        self.calls, self.of_weights, self.isa = bytearray(), weakref.WeakValueDictionary(), get_isa()
+
+    def __len__(self):
+        return len(self.about)
+
+    @property
+    def nbytes(self):
+        """Bytes of memory that the program's tensors share."""
+        return self.pool.nbytes + self.early_pool.nbytes
+
+    @property
+    def peak(self):
+        """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
+        return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
+
+    def start(self):
+        """Record what this thread launches from now on."""
+        global recording, recording_thread
+        if recording is not None:
+            raise RuntimeError("a program is being recorded already")
+        recording, recording_thread, self.seen = self, PyThread_get_thread_ident(), weights_version
+
+    def stop(self):
+        """End the recording; what depends on weights alone moves to the front."""
+        global recording, weights_version
+        cdef int size = sizeof(fd_call)
+        recording = None
+        if self.changes_weights:
+            weights_version += 1
+            return
+        order = sorted(range(len(self.about)), key=lambda i: not self.is_early[i])
+        self.prologue, self.about = sum(self.is_early), [self.about[i] for i in order]
+        if self.isa == "numpy":
+            self.twin_calls = [self.twin_calls[i] for i in order]
+            return
+        self.calls = bytearray().join([self.calls[i * size:(i + 1) * size] for i in order])
+        self.checked = {order.index(i): arguments for i, arguments in self.checked.items()}
+
+    cdef append(self, fd_call *call, Kernel kernel, tuple args, dict sizes):
+        cdef int64_t bytes = 0
+        for i, a in enumerate(args):
+            if a is None:
+                continue
+            bytes += a.nbytes
+            if call is not NULL and not fd_pool_owns((self.early_pool if self.early else self.pool).pool, <void *>call.word[i]):
+                self.kept[id(a)] = a
+        if kernel.checks:
+            self.checked[len(self.about)] = (kernel, args, sizes)
+        self.about.append((kernel.name, label_now, bytes, sizes))
+        self.is_early.append(self.early > 0)
+        if call is NULL:
+            self.twin_calls.append((kernel, twins[kernel.name], args, sizes))
+            return
+        if call.items == 0:                   # an empty call stays in the listing and does nothing
+            call.team = 0
+        self.calls += (<char *>call)[:sizeof(fd_call)]
+
+    def run(self, int64_t repeats=1, double seconds=0):
+        """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""
+        return self.run_clocked(repeats, seconds, NULL)
+
+    def profile(self, int64_t repeats):
+        """Seconds that each call after the prologue took, summed over the repeats."""
+        cdef int64_t n = len(self.about) - self.prologue
+        cdef bytearray clock = bytearray(8 * n + 8)
+        self.run_clocked(repeats, 0, <double *>PyByteArray_AS_STRING(clock))
+        return np.frombuffer(clock)[:n].tolist()
+
+    cdef run_clocked(self, int64_t repeats, double seconds, double *clock):
+        global weights_version
+        cdef int64_t version = weights_version
+        if self.prologue and self.seen != version:
+            self.run_part(0, self.prologue, 1, 0, NULL)
+            self.seen = version               # weights that another thread changed since are for the next run
+        try:
+            return self.run_part(self.prologue, len(self.about), repeats, seconds, clock)
+        finally:
+            weights_version += self.changes_weights
+
+    cdef run_part(self, int64_t begin, int64_t end, int64_t repeats, double seconds, double *clock):
+        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls) + begin
+        cdef fd_fault fault
+        cdef int64_t done
+        if self.isa == "numpy":
+            return self.run_twins(begin, end, repeats, seconds, clock)
+        if begin == end or repeats <= 0:
+            return max(repeats, 0)
+        with nogil:
+            done = fd_run(calls, end - begin, repeats, seconds, &fault, clock)
+        if done < 0:
+            raise MemoryError("no memory for a thread's scratch")
+        if fault.call >= 0:
+            kernel, args, sizes = self.checked[begin + fault.call]
+            raise hooks["fault"](kernel, args, sizes, fault.item, self.about[begin + fault.call][1])
+        return done
+
+    cdef run_twins(self, int64_t begin, int64_t end, int64_t repeats, double seconds, double *clock):
+        cdef int64_t i
+        stop = time.monotonic() + seconds
+        for done in range(repeats):
+            for i in range(begin, end):
+                kernel, twin, args, sizes = self.twin_calls[i]
+                started = time.perf_counter()
+                item = twin(*args, **sizes)
+                if item is not None:
+                    raise hooks["fault"](kernel, args, sizes, item, self.about[i][1])
+                if clock is not NULL:
+                    clock[i - begin] += time.perf_counter() - started
+            if seconds > 0 and time.monotonic() >= stop:
+                return done + 1
+        return max(repeats, 0)
+
+
+cpdef bint recording_now():
+    """Whether this thread records a program."""
+    return recording is not None and recording_thread == PyThread_get_thread_ident()
+
+
+def recorded_calls():
+    """How many calls the program being recorded has; -1: this thread records none."""
+    return len(recording.about) if recording_now() else -1
+
+
+def weights_changed():
+    """To be called after each change of weights. Inside a recorded step: every run of it changes them."""
+    global weights_version
+    if recording_now():
+        recording.changes_weights = True
+    else:
+        weights_version += 1
+
+
+def of_weights(array, bint mark=False):
+    """Whether the recorded step knows the array as weights, or computed from them alone; `mark`: from now on it does."""
+    if mark:
+        recording.of_weights[id(array)] = array
+    return id(array) in recording.of_weights
+
+
+class prologue:
+    """Context manager inside a recorded step: what is launched and allocated inside depends on weights alone."""
+
+    def __enter__(self):
+        recording.early += 1
+
+    def __exit__(self, *_):
+        recording.early -= 1

@@ -1,0 +1,49 @@
+"""Fusion: neighbouring layers of a graph as one call, in training as in predictions, with the results of the single layers."""
+
+from .. import ops
+from ..layers import Conv2D, MaxPooling2D
+from ..op import labelled
+from ..ops.pooled_convolution import PooledConv2D
+from ..tensor import Tensor
+from .folding import plain
+
+
+class PooledConvolution:
+    """Conv2D and the 2x2 MaxPooling2D that alone uses what it gives."""
+
+    def __init__(self, convolution, pooling):
+        self.nodes, self.slots, self.slot = (convolution, pooling), [convolution.source], pooling.slot
+
+    def run(self, tensors):
+        """Compute the pooling's result."""
+        x, (layer, pool) = tensors[self.slots[0]], (node.operation for node in self.nodes)
+        if type(x) is not Tensor or x.mask is not None or x.array.dtype is not layer._dtype or x.array.dtype is not pool._dtype:
+            for node in self.nodes:
+                node.run(tensors)
+            return
+        with labelled(f"{layer.path}+{pool.path}"):
+            tensors[self.slot] = ops.pooled_conv2d(x, layer.kernel, layer.bias, strides=layer.strides, padding=layer.padding,
+                                                   activation=layer._fused)
+
+
+def pooled(graph, node):
+    """The PooledConvolution that begins with a node, or None."""
+    after = graph.only_user(node)
+    if not (after and plain(node, Conv2D) and plain(after, MaxPooling2D)):
+        return None
+    layer, pool = node.operation, after.operation
+    fits = pool.pool_size == pool.strides == (2, 2) and pool.padding == "valid" and layer._fused is not None
+    last = layer.data_format == pool.data_format == "channels_last"
+    takes = fits and last and PooledConv2D.takes(layer.kernel.shape, layer.strides, layer.dilation_rate, layer.groups, layer._fused)
+    return PooledConvolution(node, after) if takes else None
+
+
+def fused(graph, steps):
+    """The steps of a graph with those that run as one in the place of the first."""
+    found, inside = [], set()
+    for step in steps:
+        if id(step) not in inside:
+            joined = pooled(graph, step) if hasattr(step, "operation") else None
+            inside.update(map(id, joined.nodes if joined else ()))
+            found.append(joined or step)
+    return found

@@ -1,0 +1,68 @@
+"""Layers that run as one: when they do, and that nobody can tell by the results."""
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import layers
+from fastdl.record import Program
+
+
+def network(convolution=None, pooling=None, between=None):
+    x = fastdl.Input((10, 9, 7))
+    y = layers.Conv2D(**{"filters": 5, "kernel_size": 3, "activation": "relu", "bias_initializer": "random_normal", **(convolution or {})})(x)
+    z = layers.MaxPooling2D(**(pooling or {}))(y)
+    return fastdl.Model(x, [z, y] if between else z)
+
+
+def kernels_of(model, x):
+    model(x)
+    program = Program()
+    with program.recorded():
+        result = model(x)
+    return {call[0] for call in program.about}, result
+
+
+@pytest.mark.parametrize("convolution, pooling, between, together", [
+    ({}, {}, False, True), ({"activation": None, "use_bias": False, "strides": (2, 1)}, {}, False, True), ({"padding": "same"}, {}, False, True),
+    ({}, {"pool_size": 3}, False, False), ({}, {"strides": 1}, False, False), ({}, {"padding": "same"}, False, False),
+    ({"activation": "tanh"}, {}, False, False), ({"activation": "elu"}, {}, False, False), ({"dilation_rate": 2}, {}, False, False),
+    ({"activity_regularizer": "l2"}, {}, False, False), ({"data_format": "channels_first"}, {"data_format": "channels_first"}, False, False),
+    ({}, {}, True, False)])
+def test_when_convolution_and_pooling_run_as_one(rng, convolution, pooling, between, together):
+    model, x = network(convolution, pooling, between), rng.standard_normal((3, 10, 9, 7)).astype("float32")
+    called, result = kernels_of(model, x)
+    assert ("pooled_conv2d" in called) == together != ("max_pool2d" in called)
+    y = model.layers[1](x)
+    z = model.layers[2](y)
+    for got, wanted in zip(result if between else [result], [z, y]):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_convolution_used_twice_stands_alone(rng):
+    x = fastdl.Input((8, 8, 1))
+    y = layers.Conv2D(4, 3, activation="relu")(x)
+    model = fastdl.Model(x, layers.Flatten()(layers.Add()([layers.MaxPooling2D()(y), layers.AveragePooling2D(2)(y)])))
+    called, _ = kernels_of(model, rng.standard_normal((2, 8, 8, 1)).astype("float32"))
+    assert "pooled_conv2d" not in called
+
+
+def test_what_lies_between_can_still_be_asked_for(rng):
+    model = fastdl.Sequential([layers.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2), layers.Flatten()])
+    x = rng.standard_normal((2, 8, 8, 1)).astype("float32")
+    assert "pooled_conv2d" in kernels_of(model, x)[0]
+    inner = fastdl.Model(model.inputs, model.layers[0].output)
+    np.testing.assert_array_equal(inner(x), model.layers[0](x))
+
+
+def test_training_learns_the_same(rng):
+    x, y = rng.standard_normal((24, 10, 10, 1)).astype("float32"), np.arange(24) % 3
+
+    def trained(apart):
+        fastdl.random.set_random_seed(0)
+        between = [layers.Lambda(lambda t: t)] if apart else []
+        model = fastdl.Sequential([layers.Input((10, 10, 1)), layers.Conv2D(6, 3, activation="relu"), *between, layers.MaxPooling2D(2),
+                                   layers.Flatten(), layers.Dense(3)])
+        model.compile("sgd", fastdl.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(trained(False), trained(True), rtol=1e-5)
