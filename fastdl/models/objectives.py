@@ -15,7 +15,7 @@ class Objectives:
         self.given = loss, loss_weights, metrics, weighted_metrics
         self.built, self.wants_targets = False, any(given not in (None, [], {}) for given in (loss, metrics, weighted_metrics))
         self.total = metrics_module.Mean(name="loss")
-        self.of_outputs, self.trackers = [], []
+        self.of_outputs, self.metrics = [], []
 
     def build(self, names, y_true, y_pred):
         """Resolve names, now that the outputs and targets are known. names: of the outputs."""
@@ -83,7 +83,8 @@ class Objectives:
 
     def listed(self):
         """The running values in the order of the metrics; without a list where there is only one."""
-        values = [m.value() if hasattr(m, "value") else float(m.result()) for m in self.all().values()]
+        metrics = self.all().values() if self.of_outputs or self.metrics else (self.total,)
+        values = [m.value() if hasattr(m, "value") else float(m.result()) for m in metrics]
         return values[0] if len(values) == 1 else values
 
     def variables(self):

@@ -375,9 +375,8 @@ class Trainer:
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
     def _on_batch(self, mode, x, y, sample_weight, class_weight, return_dict):
-        objectives, plain = self._objectives, type(x) is type(y) is np.ndarray and sample_weight is None and class_weight is None
-        key = plain and (mode, x.shape, x.dtype, y.shape, y.dtype)
-        if not (plain and self._again(key, x, y)):
+        objectives, plain = self._objectives, sample_weight is None and class_weight is None
+        if not (plain and self._again(mode, (x, y))):
             item = Arrays(x, y, sample_weight, class_weight)
             self._prepare(item, item.samples)
             trained = mode, self._trained()[1]
@@ -389,25 +388,24 @@ class Trainer:
             recorded.last = None
             arguments = rebuild(list(item.parts), iter([as_kind(a, d) for a, d in zip(item.leaves, self._kinds(item))]))
             run_step(recorded, step, recorder, *arguments)
-            self._remember(key, recorded)
+            self._remember(plain and mode, recorded)
         return objectives.logs() if return_dict else objectives.listed()
 
     # What a batch of plain arrays was replayed by the last time, so that small models do not wait for Python.
 
-    def _remember(self, key, recorded):
-        if key and recorded.last and all(k == t.array.dtype for k, t in zip(key[2::2], recorded.last[1])):
-            self.__dict__.setdefault("_quick", {})[key] = (Parameter.changes, Parameter.moves, _core.get_isa()), recorded.last
+    def _remember(self, mode, recorded):
+        if mode and recorded.last:
+            program, inputs, result = recorded.last
+            self.__dict__.setdefault("_quick", {})[mode] = \
+                Parameter.changes, Parameter.moves, _core.get_isa(), program, tuple(t.array for t in inputs), result
 
-    def _again(self, key, *arrays):
-        """Replay the program of this key, if nothing has changed since; returns it, or None."""
-        known = self.__dict__.get("_quick", {}).get(key)
-        if known is None or known[0] != (Parameter.changes, Parameter.moves, _core.get_isa()):
+    def _again(self, mode, arrays):
+        """Replay the last program of this mode, if it takes such arrays and nothing has changed since; its result in a list, or None."""
+        known = self.__dict__.get("_quick", {}).get(mode)
+        if known is None or known[0] != Parameter.changes or known[1] != Parameter.moves or known[2] != _core.get_isa() \
+                or len(known[4]) != len(arrays) or not known[3].replay(known[4], arrays):
             return None
-        program, inputs, _ = known[1]
-        for own, array in zip(inputs, arrays):
-            np.copyto(own.array, array)
-        program.run()
-        return known[1]
+        return [known[5]]
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, then those of predict, to print or to profile()."""
@@ -417,15 +415,14 @@ class Trainer:
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
         recorded = self._predicting()[1]
-        key = type(x) is np.ndarray and ("predict", x.shape, x.dtype)
         with recorded.lock:
-            again = key and self._again(key, x)
+            again = self._again("predict", (x,))
             if again:
-                structure = again[2]
+                structure, = again
             else:
                 recorded.last = None
                 structure = self._predict_arrays(Arrays(x))
-                self._remember(key, recorded)
+                self._remember("predict", recorded)
             return structure.array.copy() if type(structure) is Tensor else \
                 rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
 
