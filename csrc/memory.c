@@ -257,20 +257,29 @@ int fd_pool_owns(const fd_pool *pool, const void *p)
 int64_t fd_pool_bytes(const fd_pool *pool) { return pool->bytes + pool->highest; }
 int64_t fd_pool_peak(const fd_pool *pool) { return pool->peak; }
 
+static int by_start(const void *a, const void *b)
+{
+    const char *x = ((const chunk *)a)->start, *y = ((const chunk *)b)->start;
+    return (x > y) - (x < y);
+}
+
 int64_t fd_pool_trim(fd_pool *pool)
 {
-    int64_t before = pool->bytes;
-    for (int c = 0; c < CLASSES; c++)
+    const int64_t before = pool->bytes;
+    if (pool->n) qsort(pool->chunks, (size_t)pool->n, sizeof(chunk), by_start);
+    for (int c = 0; c < CLASSES; c++) {
         for (block *b = pool->free[c], *next; b; b = next) {
             next = b->next;
-            for (int64_t i = 0; i < pool->n; i++)
-                if (pool->chunks[i].start == (char *)b) {
-                    pool->bytes -= pool->chunks[i].bytes;
-                    drop(&pool->chunks[i]);
-                    pool->chunks[i] = pool->chunks[--pool->n];
-                    break;
-                }
-            pool->free[c] = 0;
+            chunk *found = bsearch(&(chunk){ .start = (char *)b }, pool->chunks, (size_t)pool->n, sizeof(chunk), by_start);
+            drop(found);
+            pool->bytes -= found->bytes;
+            found->bytes = -1;
         }
+        pool->free[c] = 0;
+    }
+    int64_t kept = 0;
+    for (int64_t i = 0; i < pool->n; i++)
+        if (pool->chunks[i].bytes >= 0) pool->chunks[kept++] = pool->chunks[i];
+    pool->n = kept;
     return before - pool->bytes;
 }

@@ -39,10 +39,11 @@ cdef class Program:
         return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
 
     def start(self):
-        """Record what this thread launches from now on."""
+        """Record what this thread launches from now on. What the step that ran plainly has left is given back before."""
         global recording, recording_thread
         if recording is not None:
             raise RuntimeError("a program is being recorded already")
+        main_pool.trim()
         recording, recording_thread, self.seen = self, PyThread_get_thread_ident(), weights_version
 
     def stop(self):

@@ -38,6 +38,31 @@ def test_programs_take_hardly_more_than_they_need(network, rng):
         assert 0 < program.peak <= program.nbytes <= 1.2 * program.peak
 
 
+def test_a_plain_step_leaves_nothing_behind_when_the_next_is_recorded(rng):
+    model = pyramid()
+    model.compile("adam", "mse")
+    x, y = rng.standard_normal((64, 16, 16, 3)).astype("f"), rng.standard_normal((64, 4)).astype("f")
+    _core.pool().trim()
+    before = _core.pool().nbytes
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    weights = sum(w.array.nbytes for w in model.weights)
+    assert _core.pool().nbytes - before < 5 * weights + x.nbytes + (1 << 20) < model.programs()[0].nbytes
+
+
+def test_trimming_keeps_what_is_in_use(rng):
+    kept = [_core.empty((int(n),), "int32") for n in rng.integers(1, 5000, 300)]
+    for i, a in enumerate(kept):
+        a[...] = i
+    del kept[::3]
+    assert _core.pool().trim() > 0 and _core.pool().trim() == 0
+    more = [_core.empty(a.shape, "int32") for a in kept]
+    for a in more:
+        a[...] = -1
+    for n, a in enumerate(kept):
+        assert (a == a[0]).all() and a[0] == 3 * (n // 2) + n % 2 + 1
+
+
 def test_a_dense_pool_never_gives_memory_twice(rng):
     program, alive = Program(), []
     with program.recorded():

@@ -154,6 +154,20 @@ def pool_of(graph, pool):
     return Pool(padding, pool) if inside and known and formats == {"channels_last"} else None
 
 
+def may_fold(graph):
+    """Whether there are neighbours that could be folded, as far as classes tell, which do not change."""
+    firsts = {layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.BatchNormalization, layers.MaxPooling2D}
+    afters = {layers.BatchNormalization, layers.Add, layers.ReLU, layers.Activation}
+    for node in graph.nodes:
+        if node.is_layer and type(node.operation) in firsts:
+            after, before = graph.only_user(node), graph.maker.get(node.source)
+            if after and (type(after.operation) in afters or after.operation in (Add, Relu, Relu6)):
+                return True
+            if before and type(before.operation) is layers.ZeroPadding2D:
+                return True
+    return False
+
+
 def folded(graph, training):
     """The steps of a graph in order: Chains and Pools in the place of their last nodes, and the other nodes."""
     last, inside = {}, set()
