@@ -9,12 +9,15 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
-#include "kernels/pooled_convolution.c"
+#include "kernels/few_channels.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/gru.c"
+#include "kernels/simple_rnn.c"
 #include "kernels/softmax.c"
 #include "kernels/normalization.c"
+#include "kernels/attention.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
 #include "kernels/metric.c"
@@ -115,6 +118,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(check_tokens),
     ENTRY(check_classes),
     ENTRY(take),
+    ENTRY(order_indices),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
@@ -123,12 +127,12 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(conv2d_pack_flipped),
     ENTRY(conv2d_d_images),
     ENTRY(conv2d_d_kernel),
-    ENTRY(im2col),
-    ENTRY(col2im),
-
-    /* pooled_convolution */
+    ENTRY(conv2d_few_channels),
+    ENTRY(conv2d_d_few_channels),
     ENTRY(pooled_conv2d),
     ENTRY(pooled_conv2d_d_kernel),
+    ENTRY(im2col),
+    ENTRY(col2im),
 
     /* depthwise */
     ENTRY(repeat_channels),
@@ -146,7 +150,9 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(pack_gates),
     ENTRY(lstm),
     ENTRY(lstm_grad),
-    ENTRY(lstm_d_bias),
+    ENTRY(lstm_units), ENTRY(lstm_units_grad),
+    ENTRY(gru), ENTRY(gru_grad),
+    ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
     /* softmax */
     ENTRY(softmax),
@@ -163,6 +169,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(moving_average),
     ENTRY(layer_normalize),
     ENTRY(layer_normalize_grad),
+
+    /* attention */
+    ENTRY(attention),
+    ENTRY(attention_grad),
 
     /* loss */
     ENTRY(check_labels),

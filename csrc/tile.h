@@ -28,7 +28,8 @@ typedef struct tile {
     float *out; int64_t out_row;
     const float *a; int64_t a_row, a_depth;     /* strides of a, in floats */
     const float *b; int64_t b_row;              /* of b: PANEL in a panel; any other is read up to `columns` only */
-    int64_t b_panel;                            /* from panel to panel; unused where columns <= PANEL */
+    int64_t b_panel;                            /* from panel to panel: PANEL where b is in place; unused where columns <= PANEL */
+    float *copy;                                /* null, or room for depth * COPY_COLUMNS: see tile_multiply */
     const float *bias;                          /* may be null */
     int64_t depth, columns;
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
@@ -44,46 +45,46 @@ INLINE int64_t tile_begin(int64_t rows, int64_t n, int64_t i) { return rows * i 
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* How a tile reads: the rows of a side by side in memory (a_row 1), and the last vector of b up to `columns` only. Where a mask
-   costs nothing, every tile has one. */
-enum { BESIDE = 1, TAIL = 2 };
-#define MASKS_COST (VL != 16)
+/* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
+   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. */
+enum { BESIDE = 1, TAIL = 2, COPY = 4 };
+enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
 
-/* Row i, below 7, of `a`, s3 and s5 being 3 and 5 strides: what an address can hold without arithmetic. */
+/* Row i, below 7, of a, s3 and s5 being 3 and 5 strides: what an address can hold without arithmetic. */
 INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, int64_t s5)
 {
     return (const float *)(i == 3 ? a + s3 : i == 5 ? a + s5 : i == 6 ? a + 2 * s3 : a + i * s);
 }
 
-/* `rows` x vectors of a tile, from column `first`, with rows, vectors and kind known to the compiler. */
-INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, const int rows, const int vectors, const int kind)
+/* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
+INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first, const int rows, const int vectors, const int kind)
 {
     vf sum[TILE_ROWS][WIDE_VECTORS];
-    const int64_t q = first / PANEL * t->b_panel, b_panel = t->b_panel, b_row = t->b_row, out_row = t->out_row, depth = t->depth;
-    const int64_t a_depth = t->a_depth, tail = t->columns - first - (vectors - 1) * VL;      /* columns of the last vector */
-    const float *b = t->b + q + first % PANEL;
+    const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth;
+    const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
     const vpart last = vpart_of(tail);
-    if (t->accumulate) {
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            sum[i][j] = !t->accumulate ? vset(0) : j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+    if (depth >= LONG)
         UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors; j++)
-                sum[i][j] = j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
-    } else {
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
-    }
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
     const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
     for (int64_t p = depth; p > 0; p--, b += b_row) {
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
             v[j] = j == vectors - 1 && (kind & TAIL) ? vload_part(x, last) : vload(x);
+            if (kind & COPY) vstore(copy + j * VL, v[j]);
+            if ((kind & COPY) && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
         }
-        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));       /* else each row has a register, or none */
+        if (kind & COPY) copy += vectors * VL;
+        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));       /* else each row takes a register, or the stack */
         UNROLL for (int i = 0; i < rows; i++) {
-            const float *x = kind & BESIDE ? (const float *)at + i : tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5);
-            const vf xs = vset(*x);
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(xs, v[j], sum[i][j]);
+            const vf x = vset(kind & BESIDE ? ((const float *)at)[i] : *tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
         }
         at += 4 * a_depth;
         if (rows > 7) beyond += 4 * a_depth;
@@ -102,6 +103,37 @@ INLINE void tile_part(const tile *t, const float *a, float *out, int64_t first, 
     }
 }
 
+/* A function for each number of rows and vectors, and kind: tiles[kind][0: one vector, 1: TILE_VECTORS, 2: WIDE_VECTORS][rows]. Where a
+   mask costs nothing, every tile has one. */
+typedef void tile_function(const tile *t, const float *a, const float *b, float *out, int64_t first);
+enum { ONE = 1 };
+#if VL == 16
+#define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind) F(7, n, kind) \
+    F(8, n, kind) F(9, n, kind) F(10, n, kind) F(11, n, kind) F(12, n, kind) F(13, n, kind) F(14, n, kind)
+#define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
+#define KINDS(F) F(2) F(3)
+#define COPY_VECTORS WIDE_VECTORS
+#else
+#define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
+#define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind)
+#define KINDS(F) F(0) F(1) F(2) F(3)
+#define COPY_VECTORS TILE_VECTORS
+#endif
+#define COPY_ROWS(F, kind) F(5, COPY_VECTORS, kind) F(6, COPY_VECTORS, kind)
+enum { COPY_COLUMNS = COPY_VECTORS * VL };
+#define NAME(rows, n, kind) tile_##rows##_##n##_##kind
+#define DEFINED(rows, n, kind) static UNUSED void NAME(rows, n, kind)(const tile *t, const float *a, const float *b, float *out, int64_t first) \
+    { tile_part(t, a, b, out, first, rows, n, kind); }
+#define LISTED(rows, n, kind) [rows] = NAME(rows, n, kind),
+#define ALL_DEFINED(kind) TALL_ROWS(DEFINED, ONE, kind) TALL_ROWS(DEFINED, TILE_VECTORS, kind) FEW_ROWS(DEFINED, WIDE_VECTORS, kind)
+#define ALL_LISTED(kind) [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
+KINDS(ALL_DEFINED)
+COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5)
+static UNUSED tile_function *const tiles[6][3][TILE_ROWS + 1] = {
+    KINDS(ALL_LISTED)
+    [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
+};
+
 /* Sigmoid or tanh over what a tile has stored. */
 static __attribute__((noinline, unused)) void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
@@ -110,44 +142,29 @@ static __attribute__((noinline, unused)) void tile_activate(float *out, int64_t 
             vstore_n(out + j, activate(vload_n(out + j, columns - j), activation), columns - j);
 }
 
-/* `rows` rows, any number of them. */
-static UNUSED void tile_multiply(const tile *t, int64_t rows)
+/* `rows` rows, any number of them. With `copy`, the first tile of a group of columns reads b in place and leaves it in copy for the
+   others, which then read what is small and side by side: so packing costs no time of its own. */
+static UNUSED void tile_multiply(const tile *whole, int64_t rows)
 {
-    for (int64_t first = 0, columns; first < t->columns; first += columns) {
-        const int64_t left = t->columns - first;
-        const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS);
+    for (int64_t first = 0, columns; first < whole->columns; first += columns) {
+        const int64_t left = whole->columns - first;
+        const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
         columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
-        const int vectors = wide ? WIDE_VECTORS : left > VL ? TILE_VECTORS : 1;
-        const int kind = (t->a_row == 1 ? BESIDE : 0) + (MASKS_COST && (t->b_row == PANEL || left >= vectors * VL) ? 0 : TAIL);
+        tile t = *whole;
+        if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
+        const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
+        int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
-            const float *a = t->a + row * t->a_row;
-            float *out = t->out + row * t->out_row + first;
-#define CASE(m, kind) \
-            case m + 16 * kind: tile_part(t, a, out, first, m, TILE_VECTORS, kind); break; \
-            case m + 16 * kind + 64: tile_part(t, a, out, first, m, 1, kind); break;
-#define WIDE(m, kind) case m + 16 * kind + 128: tile_part(t, a, out, first, m, WIDE_VECTORS, kind); break;
-#if MASKS_COST
-#define EACH(which, m) which(m, 0) which(m, 1) which(m, 2) which(m, 3)
-#else
-#define EACH(which, m) which(m, 2) which(m, 3)
-#endif
-            switch (height + 16 * kind + (wide ? 128 : vectors == 1 ? 64 : 0)) {
-            EACH(CASE, 1) EACH(CASE, 2) EACH(CASE, 3) EACH(CASE, 4) EACH(CASE, 5) EACH(CASE, 6)
-            EACH(WIDE, 1) EACH(WIDE, 2) EACH(WIDE, 3)
-#if VL == 16
-            EACH(CASE, 7) EACH(CASE, 8) EACH(CASE, 9) EACH(CASE, 10) EACH(CASE, 11) EACH(CASE, 12) EACH(CASE, 13) EACH(CASE, 14)
-            EACH(WIDE, 4) EACH(WIDE, 5) EACH(WIDE, 6)
-#endif
-            default: break;
-            }
-#undef EACH
-#undef WIDE
-#undef CASE
+            const int copies = t.copy && i == 0;
+            tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](
+                &t, t.a + row * t.a_row, b, t.out + row * t.out_row + first, first);
+            if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }
-    if (t->activation == ACT_SIGMOID || t->activation == ACT_TANH) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
+    if (whole->activation == ACT_SIGMOID || whole->activation == ACT_TANH)
+        tile_activate(whole->out, whole->out_row, rows, whole->columns, whole->activation);
 }
 
 /* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */
@@ -158,38 +175,15 @@ INLINE void tile_turn(vf *x, const float *from, int64_t row, int64_t rows, int64
     vtranspose(x);
 }
 
-/* Rows of a, [tile][p][rows of the tile], for tile_multiply's `packed`. Writes up to VL floats more than rows * depth. */
-static UNUSED void tile_pack(float *packed, const float *a, int64_t a_row, int64_t a_depth, int64_t rows, int64_t depth)
-{
-    const int64_t n = pieces(rows, TILE_ROWS);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
-        const float *from = a + row * a_row;
-        float *to = packed + row * depth;
-        /* Whole vectors are stored; what is too much in them is overwritten by what comes later in memory. */
-        if (a_depth == 1)
-            for (int64_t p = 0; p < depth; p += VL)
-                for (int64_t first = (height - 1) / VL * VL; first >= 0; first -= VL) {
-                    vf x[VL];
-                    tile_turn(x, from + first * a_row + p, a_row, height - first, depth - p);
-                    for (int k = 0; k < VL && k < depth - p; k++) vstore(to + (p + k) * height + first, x[k]);
-                }
-        else if (a_row == 1)
-            for (int64_t p = 0; p < depth; p++)
-                for (int64_t first = 0; first < height; first += VL)
-                    vstore(to + p * height + first, vload_n(from + p * a_depth + first, height - first));
-        else
-            for (int64_t p = 0; p < depth; p++)
-                for (int64_t r = 0; r < height; r++) to[p * height + r] = from[r * a_row + p * a_depth];
-    }
-}
-
 /* A (depth, columns) matrix in panels, from any strides. */
 static UNUSED void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns)
 {
     for (int64_t q = 0; q < columns; q += PANEL, panels += depth * PANEL, b += PANEL * b_column) {
         const int64_t n = least(columns - q, PANEL);
-        if (b_column == 1)
+        if (b_column == 1 && n == PANEL)
+            for (int64_t p = 0; p < depth; p++)
+                UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload(b + p * b_depth + j));
+        else if (b_column == 1)
             for (int64_t p = 0; p < depth; p++)
                 UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
         else if (b_depth == 1)

@@ -38,6 +38,12 @@ cdef class Program:
         """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
         return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
 
+    @property
+    def work(self):
+        """Of each call, the work that it counts for (csrc/fastdl.h says in what unit) and whether it is shared by threads."""
+        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
+        return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team)) for i in range(len(self.about))]
+
     def start(self):
         """Record what this thread launches from now on. What the step that ran plainly has left is given back before."""
         global recording, recording_thread

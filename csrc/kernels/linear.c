@@ -14,7 +14,7 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
                least(end * PANEL, a->columns) - begin * PANEL);
 }
 
-enum { PACK_ROWS = 256 };
+enum { FAR = 512, BLOCK_ROWS = VL == 16 ? 192 : 384 };
 
 /* out = activate(bias + a @ b) with every operand by strides. */
 typedef struct product {
@@ -28,7 +28,7 @@ typedef struct product {
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
 typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a cell; how many */
 
-enum { BLOCK_DEPTH = 512, BLOCK_COLUMNS = 2 * PANEL, CELLS = 64, CELL_LEAST = 1 << 15 };
+enum { BLOCK_DEPTH = VL == 16 ? 512 : 256, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH, CELLS = 64, CELL_LEAST = 1 << 15 };
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
@@ -40,26 +40,93 @@ INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t
     return s;
 }
 
-/* One block of a product: its rows from `row`, its columns from `column`. */
+/* to[k] = n numbers from[k * row], for k < count, in rows of `wide` numbers. */
+INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, int64_t count, int64_t n)
+{
+    for (int64_t k = 0; k < count; k++, to += wide, from += row) {
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL) vstore(to + j, vload(from + j));
+        if (j < n) vstore_n(to + j, vload_n(from + j, n - j), n - j);
+    }
+}
+
+/* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int64_t pack = t->b_column != 1 || (rows >= PACK_ROWS && t->b_depth > BLOCK_COLUMNS), width = pack ? BLOCK_COLUMNS : columns;
+    const int far = t->b_depth >= FAR, beside = t->a_row == 1, pack = t->b_column != 1 || (VL < 16 && far && rows >= 24);
+    const int copy_b = VL < 16 || (!pack && far), copy_a = beside && t->a_depth >= FAR;
+    const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
+    float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
-        tile s = {
-            .out_row = t->out_row, .a = t->a + row * t->a_row + p * t->a_depth, .a_row = t->a_row, .a_depth = t->a_depth,
-            .b = scratch, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL,
-            .depth = depth, .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
-        };
         for (int64_t j = column; j < column + columns; j += width) {
             const float *b = t->b + p * t->b_depth + j * t->b_column;
-            s.columns = least(column + columns - j, width);
+            tile s = {
+                .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL, .copy = copy_b ? copy : 0,
+                .bias = last && t->bias ? t->bias + j : 0, .depth = depth, .columns = least(column + columns - j, width), .out_row = t->out_row,
+                .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
+            };
             if (pack) panel_pack(scratch, b, t->b_depth, t->b_column, depth, s.columns);
-            else s.b = b;
-            s.out = t->out + row * t->out_row + j;
-            s.bias = last && t->bias ? t->bias + j : 0;
-            tile_multiply(&s, rows);
+            for (int64_t i = row; i < row + rows; i += height) {
+                const int64_t n = least(row + rows - i, height);
+                s.a = t->a + i * t->a_row + p * t->a_depth, s.a_row = t->a_row, s.a_depth = t->a_depth;
+                if (copy_a) {
+                    copy_rows(a, BLOCK_ROWS + 16, s.a, t->a_depth, depth, n);
+                    s.a = a, s.a_depth = BLOCK_ROWS + 16;
+                }
+                s.out = t->out + i * t->out_row + j;
+                tile_multiply(&s, n);
+            }
         }
+    }
+}
+
+/* Few rows, with the right operand transposed: VL of its columns by VL of its rows at a time are turned in registers and used by all
+   rows; one pass over its memory. */
+enum { TURNED_ROWS = VL == 16 ? 8 : 4 };
+
+INLINE void product_turned_rows(const product *t, int64_t row, int64_t column, int64_t columns, const int rows)
+{
+    const float *a = t->a + row * t->a_row;
+    const int64_t a_row = t->a_row, a_depth = t->a_depth;
+    for (int64_t j = column; j < column + columns; j += VL) {
+        const int64_t n = column + columns - j;
+        float *out = t->out + row * t->out_row + j;
+        const float *b = t->b + j * t->b_column;
+        vf sum[TURNED_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) sum[i] = t->accumulate ? vload_n(out + i * t->out_row, n) : vset(0);
+        int64_t p = 0;
+        if (n >= VL)
+            for (; p + VL <= t->depth; p += VL) {
+                vf x[VL];
+                UNROLL for (int k = 0; k < VL; k++) x[k] = vload(b + k * t->b_column + p);
+                vtranspose(x);
+                UNROLL for (int k = 0; k < VL; k++)
+                    UNROLL for (int i = 0; i < rows; i++) sum[i] = vfma(vset(a[i * a_row + (p + k) * a_depth]), x[k], sum[i]);
+            }
+        for (; p < t->depth; p += VL) {
+            vf x[VL];
+            tile_turn(x, b + p, t->b_column, n, t->depth - p);
+            for (int k = 0; k < VL && k < t->depth - p; k++)
+                UNROLL for (int i = 0; i < rows; i++) sum[i] = vfma(vset(a[i * a_row + (p + k) * a_depth]), x[k], sum[i]);
+        }
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf y = sum[i] + (t->bias ? vload_n(t->bias + j, n) : vset(-0.0f));
+            vstore_n(out + i * t->out_row, t->activation ? activate(y, t->activation) : y, n);
+        }
+    }
+}
+
+static void product_turned(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns)
+{
+    switch (rows) {
+#define ROWS(m) case m: product_turned_rows(t, row, column, columns, m); break;
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4)
+#if VL == 16
+    ROWS(5) ROWS(6) ROWS(7) ROWS(8)
+#endif
+#undef ROWS
+    default: break;
     }
 }
 
@@ -78,7 +145,13 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
         if (t->accumulate)
             for (int64_t c = 0; c < t->columns; c++)
                 for (int64_t r = 0; r < n; r++) sums[c * PANEL + r] = out[r * t->out_row + c];
-        for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
+        const product turned = {
+            .out = sums, .out_row = PANEL, .a = t->b, .a_row = t->b_column, .a_depth = t->b_depth, .depth = t->depth, .accumulate = t->accumulate,
+            .b = t->a + row * t->a_row, .b_depth = 1, .b_column = t->a_row,
+        };
+        const int in_registers = t->a_depth == 1 && t->columns <= TURNED_ROWS;
+        if (in_registers) product_turned(&turned, 0, t->columns, 0, n);
+        else for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
             const int64_t depth = least(t->depth - p, BLOCK_DEPTH);
             const float *a = t->a + row * t->a_row + p * t->a_depth;
             if (t->a_row != 1) panel_pack(panel, a, t->a_depth, t->a_row, depth, n);
@@ -148,6 +221,7 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
         const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
         begin += wide * high;
         if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, scratch);
+        else if (t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS) product_turned(t, row, rows, column, columns);
         else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
         else product_block(t, row, rows, column, columns, scratch);
     }

@@ -246,7 +246,7 @@ KERNEL(distribution_log_loss_grad, a->rows, a->columns * 8 + 20,
 enum { LOSS_PIECE = 16384 };
 
 /* sums of a piece: losses by weight by mask; the mask; weight by mask.  One item: LOSS_PIECE losses. */
-KERNEL(loss_sums, pieces(a->size, LOSS_PIECE), LOSS_PIECE * 3,
+KERNEL(loss_sums, pieces(a->size, LOSS_PIECE), least(a->size, LOSS_PIECE) * 3,
     double *sums;             /* (ceil(size / 16384), 3) */
     const float *losses;      /* (size) */
     OPTIONAL const float *weights;    /* (size / weight_repeat) */
@@ -329,7 +329,7 @@ KERNEL(loss_weights_grad, a->size / most(a->weight_repeat, 1), a->weight_repeat 
 INLINE vf sign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset(-1), x)); }
 
 /* Sums of l1 |x| + l2 x^2.  One item: LOSS_PIECE numbers. */
-KERNEL(penalty_sums, pieces(a->size, LOSS_PIECE), LOSS_PIECE,
+KERNEL(penalty_sums, pieces(a->size, LOSS_PIECE), least(a->size, LOSS_PIECE),
     double *sums;             /* (ceil(size / 16384)) */
     const float *x;           /* (size) */
     int64_t size;

@@ -10,6 +10,7 @@ from .linear import PANEL, activate, activate_grad, activation_of, panel_floats,
 
 __all__ = ["conv2d"]
 
+FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
 
@@ -114,6 +115,14 @@ def conv2d(out, images, panels, bias, *, batch, height, width, channels, filters
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_few_channels(out, images, panels, bias, *, batch, height, width, channels, filters, activation, **window):
+    seen = windows(images.reshape(batch, height, width, channels), dilation_height=1, dilation_width=1, **window)
+    depth = math.prod(seen.shape[3:])
+    y = seen.reshape(math.prod(seen.shape[:3]), depth) @ unpacked(panels, 1, depth, filters)[0]
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
 def _classes(kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, top, left):
     """The kernel's places (ky, kx) in the order of conv2d_pack_flipped."""
     for cy in range(stride_height):
@@ -151,6 +160,12 @@ def conv2d_d_images(d_images, d_out, panels, *, channels, filters, groups, **siz
     col2im(d_images, d_patches, channels=channels, **sizes)
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_d_few_channels(d_images, d_out, kernel, *, filters, **sizes):
+    d_patches = d_out.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    col2im(d_images, d_patches, **sizes)
+
+
 def _by_piece(x, piece):
     """The rows of x in pieces: (pieces, piece, columns), zeros behind the last."""
     n = -(-len(x) // piece)
@@ -177,25 +192,6 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
     for g in range(groups):
         rows = seen[:, :, :, g].reshape(len(seen), piece, places * taken)
         d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ d[:, :, g * columns:(g + 1) * columns]
-
-
-@twin
-def im2col(patches, images, *, batch, height, width, channels, **sizes):  # noqa: F811
-    seen = windows(images.reshape(batch, height, width, channels), **sizes)
-    patches.reshape(seen.shape)[...] = seen
-
-
-@twin
-def col2im(images, patches, *, batch, height, width, channels, out_height, out_width, kernel_height, kernel_width,
-           stride_height, stride_width, dilation_height, dilation_width, top, left):
-    padded = np.zeros((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
-                       reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), images.dtype)
-    patches = patches.reshape(batch, out_height, out_width, kernel_height, kernel_width, channels)
-    for ky, kx in np.ndindex(kernel_height, kernel_width):
-        y, x = ky * dilation_height, kx * dilation_width
-        padded[:, y:y + out_height * stride_height:stride_height, x:x + out_width * stride_width:stride_width][
-            :, :out_height, :out_width] += patches[:, :, :, ky, kx]
-    images.reshape(batch, height, width, channels)[...] = padded[:, top:top + height, left:left + width]
 
 
 # ---- ops --------------------------------------------------------------------------------------------------------------
@@ -271,9 +267,7 @@ class Conv2D(Windows, Op):
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
-        if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
-            self.patches = images
-        elif self.algorithm == "im2col":
+        if self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
         if self.patches is not None:
@@ -288,6 +282,10 @@ class Conv2D(Windows, Op):
                 kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
 
         panels = self.prepared((self.groups * each,), pack, kernel)
+        if self.groups == 1 and taken < FEW and depth <= FEW_DEPTH and pair(self.dilation) == (1, 1):
+            sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width")}
+            kernels.conv2d_few_channels(out, images, panels, bias, **sizes, filters=filters, activation=self.act)
+            return
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
@@ -318,19 +316,26 @@ class Conv2D(Windows, Op):
         """Fill d_images from d_z, the gradient before the activation."""
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
-        # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
-        if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
+        if self.patches is not None:
+            d_patches = self.empty((self.pixels, depth))
+            product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
+                    right_depth=1, right_column=filters)
+            kernels.col2im(d_images, d_patches, **self.sizes)
+        elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+            kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
+        else:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
             kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups,
                                         **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
-            return
-        d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
-        product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
-                right_depth=1, right_column=filters)
-        if d_patches is not d_images:
-            kernels.col2im(d_images, d_patches, **self.sizes)
+
+    def lines(self):
+        """Numbers of an image's row in the lines of conv2d_d_few_channels, which has scratch for 2 ** 17 of them, 2 ** 16 products and
+        4096 filters."""
+        s = self.sizes
+        length = -(-s["out_width"] // PANEL) * PANEL + (s["kernel_width"] - 1) * s["dilation_width"] // s["stride_width"] + 1
+        return s["channels"] * s["stride_width"] * length
 
     def definition(self, images, kernel, bias=None):
         (rows, top), (columns, left) = self.places(images, kernel.shape[:2])
@@ -361,7 +366,14 @@ class Conv2D(Windows, Op):
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
-             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same")]
+             case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same"),
+             case(images=(8, 28, 28, 128), kernel=(3, 3, 128, 128), bias=(128,), padding="same"),
+             case(images=(8, 14, 14, 256), kernel=(3, 3, 256, 256), bias=(256,), padding="same"),
+             case(images=(8, 7, 7, 512), kernel=(3, 3, 512, 512), bias=(512,), padding="same"),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 256), bias=(256,)),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 128), strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 128), padding="same", strides=(2, 2))]
 
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
