@@ -181,9 +181,9 @@ def _convolve(op, out, images, panels, bias, sizes, step, panel, activation=0):
     if parts > 1 and floats <= WORKSPACE:             # else each part of the filters transforms the windows again
         v = op.empty((floats,))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
-    most = min(max(tiles * parts // 8 // 14, 1), 5) * 14       # whole register tiles, all of which fit into scratch; work for all threads
+    blocks = max(-(-tiles // 70), min(-(-4 // parts), tiles // 14), 1)      # 70 tiles fit into scratch; and work for several threads
     kernels.winograd(out, images if v is None else None, v, panels, bias, **sizes, filters=filters, step=step, panel=panel,
-                     activation=activation, tile=tile, block=-(-tiles // -(-tiles // most)), parts=parts)
+                     activation=activation, tile=tile, block=-(-tiles // blocks), parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):
