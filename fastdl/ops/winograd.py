@@ -2,7 +2,7 @@
 
 F(4x4, 3x3) takes 36 multiplications for a tile of 4 x 4 results where the direct sum takes 144, F(2x2, 3x3) 16 for 36. In exact arithmetic
 the results are those of the direct sum; in float32 their error stays below 1e-5 of the largest output (tests/ops/test_winograd.py), with
-up to 512 channels about 3e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
+up to 512 channels it is about 4e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
 the error is four times as large. A number that is not finite spoils its whole tile. See csrc/kernels/winograd.c for the formulas.
 """
 
