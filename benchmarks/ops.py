@@ -117,7 +117,8 @@ def updates():
         parameter.array[...] = gradient[...] = 0.01
         optimizer.apply([gradient], [parameter])
         program, _ = recorded(lambda: optimizer.apply([gradient], [parameter]))
-        yield f"{optimizer.name} of {' and '.join(optimizer.slots()) or 'no slots'}", program, gradient.nbytes * (3 + 2 * len(optimizer.slots()))
+        slots = optimizer.slots()
+        yield f"{optimizer.name} of {' and '.join(slots) or 'no slots'}", program, gradient.nbytes * (3 + 2 * len(slots))
 
 
 def show(name, way, program, nbytes, roof, budget, each):

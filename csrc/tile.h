@@ -89,13 +89,14 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         at += 4 * a_depth;
         if (rows > 7) beyond += 4 * a_depth;
     }
-    const vf least_allowed = vset(t->activation == ACT_RELU ? 0 : -INFINITY);
+    const int relu6 = t->activation == ACT_RELU6;
+    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
                         : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
         UNROLL for (int i = 0; i < rows; i++) {
             const vf y = sum[i][j] + bias;
-            sum[i][j] = vpick(y < least_allowed, least_allowed, y);
+            sum[i][j] = vlesser(most_allowed, vpick(y < least_allowed, least_allowed, y));
         }
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
@@ -162,7 +163,8 @@ static UNUSED void tile_multiply(const tile *whole, int64_t rows)
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }
-    if (whole->activation > ACT_RELU) tile_activate(whole->out, whole->out_row, rows, whole->columns, whole->activation);
+    if (whole->activation == ACT_SIGMOID || whole->activation == ACT_TANH)
+        tile_activate(whole->out, whole->out_row, rows, whole->columns, whole->activation);
 }
 
 /* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */

@@ -134,6 +134,7 @@ class Op:
 
     views = False                    # the output is a view: forward(x) returns it, backward(d_out) returns the view's gradient
     same = ()                        # inputs whose gradient is d_out itself, unchanged
+    overwrites = None                # the input whose gradient backward may be told to write into d_out's own memory
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1
     sources = None

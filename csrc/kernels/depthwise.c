@@ -186,7 +186,8 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
             lines[n++] = (depthwise_line){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels,
                                            a->kernel + ky * a->kernel_width * a->channels };
         }
-        for (int64_t k = BEYOND_CACHES(a) ? most(n - a->stride_height, 0) : n; k < n; k++) read_in_order(lines[k].from, a->width * a->channels);
+        for (int64_t k = BEYOND_CACHES(a) ? most(n - a->stride_height, 0) : n; k < n; k++)
+            read_in_order(lines[k].from, a->width * a->channels);
         const depthwise_sum s = {
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
@@ -248,8 +249,8 @@ enum { BLOCK_OUTPUTS = 14, MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 
 #define EACH(statement) UNROLL_ALL for (int r = 0; r < rows; r++) UNROLL_ALL for (int k = 0; k < taps; k++) { statement; }
 
 /* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. */
-INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const int rows, const int taps, const int stride, const int whole,
-                            const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels, int64_t m)
+INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const int rows, const int taps, const int stride,
+                            const int whole, const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels, int64_t m)
 {
     vf d[GROUP];
     UNROLL_ALL for (int j = 0; j < count; j++) d[j] = whole ? vload(d_out + j * channels) : vload_n(d_out + j * channels, m);
@@ -348,7 +349,8 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
                         const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + BLOCK_OUTPUTS, a->out_width);
                         const int plain = a->dilation_width == 1 && a->stride_width <= 2 && (taps == 3 || taps == 5);
                         for (int64_t c = 0; c < channels; c += VL) {
-                            const float *const from[MOST_ROWS] = { images[0] + c, rows > 1 ? images[1] + c : 0, rows > 2 ? images[2] + c : 0 };
+                            const float *const from[MOST_ROWS] =
+                                { images[0] + c, rows > 1 ? images[1] + c : 0, rows > 2 ? images[2] + c : 0 };
 #define CASE(rows, taps, stride)                                                                                       \
                             case rows * 100 + taps * 10 + stride:                                                      \
                                 depthwise_products(rows, taps, stride, own + ky * d_row + kx * channels + c, d_row, d + c, from, o, stop, \

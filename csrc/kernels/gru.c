@@ -278,7 +278,8 @@ static void gru_rows_grad(const gru_back *s, int64_t rows)
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
-            gate_product2(z, s->d_z + row * s->row_z + 2 * units, s->row_z, s->candidate_panels + first / PANEL * PANEL * units + first % PANEL, units, some);
+            const float *panel = s->candidate_panels + first / PANEL * PANEL * units + first % PANEL;
+            gate_product2(z, s->d_z + row * s->row_z + 2 * units, s->row_z, panel, units, some);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS) gru_reset_grad(s, z + v, row, unit, some);
         }
 }

@@ -8,7 +8,7 @@
    dimensions each point is a pair of them, and at each of the n * n points the sum over the channels is a matrix product
    (tiles, channels) @ (channels, filters). The gradient of the kernel is G^T ((A d_y) * (B^T d)) summed over tiles.
 
-   NEAR and FAR decide the rounding error: with 3/4 and 3/2 it is a third of that with the usual 1 and 2 (see fastdl/ops/winograd.py).
+   NEAR and FAR decide the rounding error: with 3/4 and 3/2 it is a quarter of that with the usual 1 and 2 (see fastdl/ops/winograd.py).
    The division of Lagrange's formula is in G: B and A have few digits and are exact. */
 #include "tile.h"
 
@@ -23,7 +23,7 @@ enum {
     SUM_TILES = 56,          /* and tiles transformed for it */
 };
 
-/* The point of `power` in Lagrange's formula: 1 / N, p / N, p^2 / N for the pair r of points, p and -p. */
+/* Lagrange's formula for the pair r of points, p and -p: p^power / N, N being the product of p's distances from the others. */
 INLINE float lagrange(const int m, const int r, const int power)
 {
     const float p = m == 2 ? 1 : r == 1 ? NEAR : FAR;
@@ -225,7 +225,7 @@ static void transform_gradients(float *v, int64_t point, const tiling *t, int64_
     }
 }
 
-/* u[point][row][PANEL], the points of a band, from a panel of the kernel: number (place, row, column) is w[place * step + row * PANEL + column]. */
+/* u[point][row][PANEL], the points of a band, from a panel of the kernel: w[place * step + row * PANEL + column]. */
 static void transform_kernel(float *u, int64_t point, const float *w, int64_t step, int64_t rows, int64_t m, int64_t band)
 {
     const float *at[9];
@@ -262,7 +262,7 @@ INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t 
     }
 }
 
-static __attribute__((noinline)) void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
+static void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t point, int64_t columns,
                           const float *bias, int64_t activation, int64_t m)
 {
 #define CASE(act) \
@@ -370,7 +370,8 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
                         tile_multiply(&t, n);
                     }
                 }
-            store_results(a->out + g * CHUNK, &to, tile, n, products, point, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation, a->tile);
+            store_results(a->out + g * CHUNK, &to, tile, n, products, point, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation,
+                          a->tile);
         }
     }
 }
@@ -430,7 +431,8 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
                     transform_gradients(z + f * n, z_point, &d, tile, n, filter + f, least(columns - f, CHUNK), patch, a->tile, r);
                 for (int64_t p = 0; p < width; p++) {
                     const struct tile t = {
-                        .out = sums + (r * width + p) * point, .out_row = SUM_FILTERS, .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
+                        .out = sums + (r * width + p) * point, .out_row = SUM_FILTERS,
+                        .a = v + p * v_point, .a_row = 1, .a_depth = whole16(rows),
                         .b = z + p * z_point, .b_row = PANEL, .b_panel = n * PANEL, .depth = n, .columns = whole16(columns),
                         .accumulate = tile > begin_tile,
                     };

@@ -84,6 +84,7 @@ class Dropout(Op):
     returns  the shape of x
     """
     rate: float = 0.5
+    overwrites = 0
 
     def shape(self, x, key):
         if not 0 <= self.rate <= 1:

@@ -2,7 +2,7 @@
 
 F(4x4, 3x3) takes 36 multiplications for a tile of 4 x 4 results where the direct sum takes 144, F(2x2, 3x3) 16 for 36. In exact arithmetic
 the results are those of the direct sum; in float32 their error stays below 1e-5 of the largest output (tests/ops/test_winograd.py), with
-up to 512 channels about 3e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
+up to 512 channels it is about 4e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
 the error is four times as large. A number that is not finite spoils its whole tile. See csrc/kernels/winograd.c for the formulas.
 """
 
@@ -16,7 +16,7 @@ __all__ = []
 
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"
 CHUNK = 64                                  # as in csrc/kernels/winograd.c
-TILES_AT_ONCE = 70                          # whole register tiles of 14; what they need fits into scratch
+WORKSPACE = 1 << 22                         # floats of transformed windows worth keeping: in the last cache
 NEAR, FAR = 0.75, 1.5
 
 
@@ -55,7 +55,8 @@ def both(matrix, x):
 def at_points(images, *, batch, height, width, channels, out_height, out_width, top, left, tile, **_):
     """(points, points, tiles, channels)."""
     b = matrices(tile)[2]
-    return both(b, seen(images.reshape(batch, height, width, channels), tile, tile + 2, -(-out_height // tile), -(-out_width // tile), top, left))
+    down, across = -(-out_height // tile), -(-out_width // tile)
+    return both(b, seen(images.reshape(batch, height, width, channels), tile, tile + 2, down, across, top, left))
 
 
 def chunks_of(v, tiles, channels, points):
@@ -93,7 +94,8 @@ def winograd(out, images, v, panels, bias, *, batch, out_height, out_width, chan
                  for _, count, wide, part in chunks_of(v, batch * down * across, channels, points * points)]
         x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
     a, g, _ = matrices(tile)
-    kernel = strided(panels, (3, 3, channels, -(-filters // PANEL), PANEL), 3 * step, step, PANEL, panel, 1).reshape(3, 3, channels, -1)
+    kernel = strided(panels, (3, 3, channels, -(-filters // PANEL), PANEL), 3 * step, step, PANEL, panel, 1)
+    kernel = kernel.reshape(3, 3, channels, -1)
     y = both(a.T, x @ both(g, kernel[..., :filters])).reshape(tile, tile, batch, down, across, filters)
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
@@ -123,7 +125,9 @@ def tile_of(op, filters):
         if not suits:
             raise ValueError(f"{op.name}: algorithm {op.algorithm!r} is for kernels of 3 x 3 with strides, dilation and groups of 1")
         return TILES[op.algorithm]
-    return fastest(sizes["channels"], filters, sizes["out_height"], sizes["out_width"]) if suits and op.algorithm == "auto" and winograd_enabled() else 0
+    if not suits or op.algorithm != "auto" or not winograd_enabled():
+        return 0
+    return fastest(sizes["channels"], filters, sizes["out_height"], sizes["out_width"])
 
 
 def fastest(channels, filters, height, width):
@@ -172,15 +176,14 @@ def _floats(channels, tiles):
 def _convolve(op, out, images, panels, bias, sizes, step, panel, activation=0):
     if not out.size:
         return
-    sizes, tile, filters = _axes(sizes), op.tile, out.shape[-1]
-    tiles, channels, v = _tiles(sizes, tile), sizes["channels"], None
-    block, parts = -(-tiles // -(-tiles // TILES_AT_ONCE)), 1
-    if filters > 64 or tiles < 8 * TILES_AT_ONCE:
-        # Several parts of the filters need the transformed windows, or there is too little work for all threads in blocks of tiles.
-        v, parts = op.empty((_floats(channels, tiles) * (tile + 2) ** 2,)), -(-filters // CHUNK)
+    sizes, tile, filters, v = _axes(sizes), op.tile, out.shape[-1], None
+    tiles, parts, floats = _tiles(sizes, tile), -(-filters // CHUNK), _floats(sizes["channels"], _tiles(sizes, tile)) * (tile + 2) ** 2
+    if parts > 1 and floats <= WORKSPACE:             # else each part of the filters transforms the windows again
+        v = op.empty((floats,))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
+    blocks = max(-(-tiles // 70), min(-(-4 // parts), tiles // 14), 1)      # 70 tiles fit into scratch; and work for several threads
     kernels.winograd(out, images if v is None else None, v, panels, bias, **sizes, filters=filters, step=step, panel=panel,
-                     activation=activation, tile=tile, block=block, parts=parts)
+                     activation=activation, tile=tile, block=-(-tiles // blocks), parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):

@@ -5,6 +5,7 @@ import pytest
 
 import fastdl
 from fastdl import ops
+from fastdl.ops import winograd
 from fastdl.ops.winograd import fastest
 from fastdl.record import Program
 from fastdl.tensor import Tensor, backward
@@ -39,7 +40,9 @@ def numbers(rng, images, filters, padding, numbers_of=None):
     (top, bottom), (left, right) = padding
     shape = images[0], images[1] + top + bottom - 2, images[2] + left + right - 2, filters
     kernel = draw((3, 3, images[3], filters))
-    return [a.astype("float32") for a in (draw(images), kernel if numbers_of else kernel * (2 / (9 * images[3])) ** 0.5, draw(shape))]
+    if not numbers_of:
+        kernel *= (2 / (9 * images[3])) ** 0.5
+    return [a.astype("float32") for a in (draw(images), kernel, draw(shape))]
 
 
 @pytest.mark.parametrize("algorithm", ERROR)
@@ -94,20 +97,22 @@ def kernels_of(images, filters, algorithm="auto", **options):
     return {call[0]: call[3] for call in program.about}
 
 
-def test_bits_depend_neither_on_the_batch_nor_on_the_instruction_set(rng):
-    for images in (17, 24, 24, 64), (6, 8, 8, 144), (40, 4, 4, 20):
-        x, kernel, bias = (rng.standard_normal(s).astype("float32") for s in (images, (3, 3, images[3], 35), (35,)))
-        found = []
+def test_bits_depend_neither_on_the_batch_nor_on_the_instruction_set(rng, monkeypatch):
+    for images, filters in ((17, 24, 24, 64), 35), ((6, 8, 8, 144), 35), ((40, 4, 4, 20), 67), ((5, 9, 9, 70), 130):
+        x, kernel, bias = (rng.standard_normal(s).astype("float32") for s in (images, (3, 3, images[3], filters), (filters,)))
+        found, last = set(), set()
         for isa in fastdl.config.available_isas():
             if isa in ("avx2", "avx512"):
-                with fastdl.isa(isa):
-                    for n in 1, 2, len(x):
-                        y = ops.conv2d(x[:n], kernel, bias, padding="same", activation="relu").array
-                        found += [y[0].tobytes(), y[n - 1].tobytes() if n == len(x) else None]
-        assert "winograd" in kernels_of(images, 35, padding="same")
-        assert len(set(found[0::2])) <= 1 and len(set(found) - {None}) <= 2
-    assert kernels_of((17, 24, 24, 64), 35).keys() == {"winograd"}                      # in scratch
-    assert "winograd_images" in kernels_of((2, 24, 24, 64), 35)                        # too few blocks for all threads
+                for workspace in winograd.WORKSPACE, 0:
+                    monkeypatch.setattr(winograd, "WORKSPACE", workspace)
+                    called = kernels_of(images, filters, padding="same")
+                    assert "winograd" in called and ("winograd_images" in called) == (filters > 64 and workspace > 0)
+                    with fastdl.isa(isa):
+                        y = [ops.conv2d(x[:n], kernel, bias, padding="same", activation="relu").array for n in (1, 2, len(x))]
+                    found |= {part[0].tobytes() for part in y}
+                    last |= {y[-1][-1].tobytes(), ops.conv2d(x[-1:], kernel, bias, padding="same", activation="relu").array[0].tobytes()}
+                    monkeypatch.undo()
+        assert len(found) <= 1 and len(last) <= 1
 
 
 def test_chosen_by_the_shape_of_the_layer():
@@ -122,7 +127,8 @@ def test_chosen_by_the_shape_of_the_layer():
 
 def test_can_be_turned_off(rng):
     x, kernel = rng.standard_normal((2, 9, 9, 32)).astype("float32"), Tensor(rng.standard_normal((3, 3, 32, 32)).astype("float32"))
-    wanted = {on: ops.conv2d(x, kernel, algorithm=algorithm).array.tobytes() for on, algorithm in ((True, "winograd4x4"), (False, "implicit"))}
+    named = {True: "winograd4x4", False: "implicit"}
+    wanted = {on: ops.conv2d(x, kernel, algorithm=algorithm).array.tobytes() for on, algorithm in named.items()}
     assert wanted[True] != wanted[False]
     step = fastdl.record(lambda x: ops.conv2d(x, kernel))
     try:
