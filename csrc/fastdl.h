@@ -39,7 +39,7 @@ typedef struct fd_fault {        /* the first call that met bad data */
 
 void fd_call_set(fd_call *, const fd_kernel *);   /* items and team, once the words are filled */
 
-void fd_call_follow(fd_call *, const fd_call *before);   /* team again, for a call of a list */
+void fd_calls_share(fd_call *calls, int64_t n);   /* team again, for the calls of a list */
 
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
    completed; -1: there is no memory for scratch. Stops at the first call that marks a data item as bad. With `clock` (n

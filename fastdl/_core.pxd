@@ -23,7 +23,7 @@ cdef extern from "fastdl.h" nogil:
         int64_t item
 
     void fd_call_set(fd_call *, const fd_kernel *)
-    void fd_call_follow(fd_call *, const fd_call *)
+    void fd_calls_share(fd_call *, int64_t)
     int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
     int fd_threads()
     void fd_set_threads(int)

@@ -57,6 +57,7 @@ cdef class Program:
         global recording, weights_version
         cdef int size = sizeof(fd_call)
         recording = None
+        fd_calls_share(<fd_call *>PyByteArray_AS_STRING(self.calls), len(self.calls) // size)
         if self.changes_weights:
             weights_version += 1
             return
@@ -85,8 +86,6 @@ cdef class Program:
             return
         if call.items == 0:                   # an empty call stays in the listing and does nothing
             call.team = 0
-        if self.calls:
-            fd_call_follow(call, <fd_call *>(PyByteArray_AS_STRING(self.calls) + len(self.calls)) - 1)
         self.calls += (<char *>call)[:sizeof(fd_call)]
 
     def run(self, int64_t repeats=1, double seconds=0):
