@@ -135,14 +135,10 @@ def grouped(shape, axes):
     return groups
 
 
-def reduce(op, y, x, groups, kernel, again=None, about=(), **options):
-    """y = x reduced over the groups marked so, the last group first, each in as many calls as its pieces need.
-
-    kernel, about   reduces x, about being its further inputs
-    again           reduces what the pieces gave (left out: kernel again)
-    options         of the call that completes the reduction; 1.0 in those before
-    """
-    groups = list(groups)
+@functools.lru_cache(4096)
+def passes(groups, options):
+    """The calls of a reduction: (shape of what the call gives, None for the last, and its sizes)."""
+    groups, found = list(groups), []
     while True:
         reduced = [i for i, g in enumerate(groups) if g[1]]
         i = reduced[-1] if reduced else len(groups)
@@ -150,14 +146,26 @@ def reduce(op, y, x, groups, kernel, again=None, about=(), **options):
         piece = NUMBERS if inner == 1 else ROWS
         n = -(-length // piece) or 1
         done = len(reduced) <= 1 and n == 1
-        out = y if done else op.empty((outer, n, inner), y.dtype)
-        kernel(out, x, *about, outer=outer, length=length, inner=inner, piece=piece, **(options if done else dict.fromkeys(options, 1.0)))
+        found.append((None if done else (outer, n, inner), dict(outer=outer, length=length, inner=inner, piece=piece, **(
+            dict(options) if done else dict.fromkeys(dict(options), 1.0)))))
         if done:
-            return
-        x, kernel, about = out, again or kernel, ()
+            return found
         groups[i:i + 1] = [(n, True)] if n > 1 else []
         if n == 1 and 0 < i < len(groups):
             groups[i - 1:i + 1] = [(groups[i - 1][0] * groups[i][0], False)]
+
+
+def reduce(op, y, x, groups, kernel, again=None, about=(), **options):
+    """y = x reduced over the groups marked so, the last group first, each in as many calls as its pieces need.
+
+    kernel, about   reduces x, about being its further inputs
+    again           reduces what the pieces gave (left out: kernel again)
+    options         of the call that completes the reduction; 1.0 in those before
+    """
+    for shape, sizes in passes(tuple(groups), tuple(options.items())):
+        out = y if shape is None else op.empty(shape, y.dtype)
+        kernel.again((out, x, *about), sizes)
+        x, kernel, about = out, again or kernel, ()
 
 
 def sum_over(op, y, x, groups, divisor=1.0):
