@@ -38,7 +38,7 @@ INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }   /* of at most `size` in n */
 
 /* Activations that a kernel can apply to its result before it is stored; the same numbers as fastdl/op.py. */
-enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_RELU6 };
+enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_RELU6, ACT_GELU, ACT_SILU };     /* the last two: matrix products only */
 
 INLINE vf activate(vf x, int64_t activation)
 {
@@ -61,6 +61,23 @@ INLINE vf activate_grad(vf d, vf y, int64_t activation)
     case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), d, vset(0)), vset(0));
     default: return d;
     }
+}
+
+/* x sigmoid(x), and its derivative s (1 + x (1 - s)); x = -inf gives 0 */
+INLINE vf vsilu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vsigmoid(x)); }
+INLINE vf vsilu_slope(vf x)
+{
+    vf s = vsigmoid(x);
+    return vpick(vabs(x) == vset(INFINITY), s, vfma(x * s, vset(1) - s, s));
+}
+
+/* x Phi(x), Phi the cumulative distribution of the normal; and its derivative Phi(x) + x phi(x) */
+INLINE vf vnormal_cdf(vf x) { return vfma(vset(0.5f), verf(x * vset(0.707106781f)), vset(0.5f)); }
+INLINE vf vgelu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vnormal_cdf(x)); }
+INLINE vf vgelu_slope(vf x)
+{
+    vf c = vlesser(vset(20), vgreater(vset(-20), x));
+    return vfma(c * vset(0.398942280f), vexp(vset(-0.5f) * c * c), vnormal_cdf(c));
 }
 
 #endif

@@ -47,14 +47,6 @@ UNARY_GRAD(log_sigmoid_grad, 4, x, d * vsigmoid(-x))
 UNARY(softsign, 2, x / (vset(1) + vabs(x)))
 UNARY_GRAD(softsign_grad, 2, x, d / ((vset(1) + vabs(x)) * (vset(1) + vabs(x))))
 
-/* x sigmoid(x), and its derivative s (1 + x (1 - s)); x = -inf gives 0 */
-INLINE vf vsilu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vsigmoid(x)); }
-INLINE vf vsilu_slope(vf x)
-{
-    vf s = vsigmoid(x);
-    return vpick(vabs(x) == vset(INFINITY), s, vfma(x * s, vset(1) - s, s));
-}
-
 UNARY(silu, 4, vsilu(x))
 UNARY_GRAD(silu_grad, 4, x, d * vsilu_slope(x))
 UNARY(hard_sigmoid, 1.5, vlesser(vset(1), vgreater(vset(0), vfma(x, vset(1 / 6.0f), vset(0.5f)))))
@@ -86,15 +78,6 @@ INLINE vf vgelu_approximate_slope(vf x)
 {
     vf c = vlesser(vset(20), vgreater(vset(-20), x)), s = vsigmoid(vgelu_z(c));
     return vfma(c * s * (vset(1) - s), vfma(c * c, vset(0.214064449f), vset(1.59576912f)), s);
-}
-
-/* x Phi(x), Phi the cumulative distribution of the normal; and its derivative Phi(x) + x phi(x) */
-INLINE vf vnormal_cdf(vf x) { return vfma(vset(0.5f), verf(x * vset(0.707106781f)), vset(0.5f)); }
-INLINE vf vgelu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vnormal_cdf(x)); }
-INLINE vf vgelu_slope(vf x)
-{
-    vf c = vlesser(vset(20), vgreater(vset(-20), x));
-    return vfma(c * vset(0.398942280f), vexp(vset(-0.5f) * c * c), vnormal_cdf(c));
 }
 
 UNARY(gelu, 6, vgelu(x))
