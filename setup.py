@@ -15,6 +15,7 @@ ISAS = {
     "baseline": ["-march=x86-64-v2"],
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "avx512_bf16": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16"],
 } if X86 else {"baseline": []}
 if "FASTDL_BUILD_ISAS" in os.environ:         # fewer, for a quick rebuild while a kernel is written
     ISAS = {isa: ISAS[isa] for isa in os.environ["FASTDL_BUILD_ISAS"].split()}

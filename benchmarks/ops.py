@@ -1,4 +1,5 @@
-"""Time of every op's benchmark cases, forward and backward, replayed in C: microseconds, GFLOP/s, GB/s, fraction of the roof.
+"""Time of every op's benchmark cases, forward and backward, and of optimisers' updates, replayed in C: microseconds, GFLOP/s, GB/s,
+fraction of the roof.
 
     python benchmarks/ops.py [linear conv] [--isa avx2] [--threads 1] [--seconds 0.2] [--kernels]
 
@@ -19,7 +20,7 @@ import numpy as np
 from fastdl import _core
 from fastdl.op import flops_of, ops_by_name
 from fastdl.record import Program
-from fastdl.tensor import Tensor, backward, kernels
+from fastdl.tensor import Parameter, Tensor, backward, kernels
 
 
 def seconds_of(program, budget):
@@ -108,6 +109,18 @@ def passes(op, case):
         yield "backward", program, nbytes + sum(a.nbytes for a in d if a is not None)
 
 
+def updates():
+    """(optimiser, program, bytes read and written) for an update of 10 million numbers."""
+    for optimizer in (fastdl.optimizers.SGD(), fastdl.optimizers.SGD(momentum=0.9), fastdl.optimizers.RMSprop(), fastdl.optimizers.Adam(),
+                      fastdl.optimizers.AdamW(clipnorm=1.0)):
+        parameter, gradient = Parameter(_core.empty((10_000_000,))), _core.empty((10_000_000,))
+        parameter.array[...] = gradient[...] = 0.01
+        optimizer.apply([gradient], [parameter])
+        program, _ = recorded(lambda: optimizer.apply([gradient], [parameter]))
+        slots = optimizer.slots()
+        yield f"{optimizer.name} of {' and '.join(slots) or 'no slots'}", program, gradient.nbytes * (3 + 2 * len(slots))
+
+
 def show(name, way, program, nbytes, roof, budget, each):
     """Print the line of one pass, and with `each` those of its kernels."""
     least, median = seconds_of(program, budget)
@@ -144,6 +157,9 @@ def main():
                 for way, program, nbytes in passes(op, case):
                     if len(program):
                         show(f"{op.name} {about}", way, program, nbytes, roof, options.seconds, options.kernels)
+        for name, program, nbytes in updates():
+            if not options.names or any(n.lower() in name.lower() for n in options.names):
+                show(name, "update", program, nbytes, roof, options.seconds, options.kernels)
 
 
 if __name__ == "__main__":

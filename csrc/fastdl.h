@@ -39,6 +39,8 @@ typedef struct fd_fault {        /* the first call that met bad data */
 
 void fd_call_set(fd_call *, const fd_kernel *);   /* items and team, once the words are filled */
 
+void fd_calls_share(fd_call *calls, int64_t n);   /* team again, for the calls of a list */
+
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
    completed; -1: there is no memory for scratch. Stops at the first call that marks a data item as bad. With `clock` (n
    doubles), adds each call's time. */
@@ -63,12 +65,13 @@ const fd_isa *fd_isas(void);          /* slowest first; ends with a null name */
 
 typedef struct fd_pool fd_pool;
 
-fd_pool *fd_pool_new(void);
+fd_pool *fd_pool_new(int dense);                      /* dense: in little memory, else quickly */
 void fd_pool_delete(fd_pool *);                       /* all its memory, handed out or not */
 void *fd_pool_take(fd_pool *, int64_t bytes);         /* aligned to 64; null: no memory */
 void fd_pool_give(fd_pool *, void *, int64_t bytes);  /* bytes: as taken */
 int fd_pool_owns(const fd_pool *, const void *);
 int64_t fd_pool_bytes(const fd_pool *);               /* all it holds, handed out or not */
+int64_t fd_pool_peak(const fd_pool *);                /* the most it had handed out at one time */
 int64_t fd_pool_trim(fd_pool *);                      /* frees what is not handed out; returns the bytes */
 
 enum { FD_GUARD_OFF, FD_GUARD_END, FD_GUARD_START };

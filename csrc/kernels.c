@@ -9,17 +9,24 @@
 #include "kernels/shape.c"
 #include "kernels/indexing.c"
 #include "kernels/convolution.c"
-#include "kernels/pooled_convolution.c"
+#include "kernels/few_channels.c"
+#include "kernels/winograd.c"
 #include "kernels/depthwise.c"
 #include "kernels/pooling.c"
 #include "kernels/recurrent.c"
+#include "kernels/gru.c"
+#include "kernels/simple_rnn.c"
 #include "kernels/softmax.c"
 #include "kernels/normalization.c"
+#include "kernels/attention.c"
 #include "kernels/loss.c"
 #include "kernels/pair_loss.c"
 #include "kernels/metric.c"
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
+#include "kernels/bfloat16.c"
+#include "kernels/bfloat16_convolution.c"
+#include "kernels/bfloat16_winograd.c"
 
 #define ENTRY(name) &name##_kernel
 
@@ -116,6 +123,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(check_tokens),
     ENTRY(check_classes),
     ENTRY(take),
+    ENTRY(order_indices),
     ENTRY(take_grad),
     ENTRY(one_hot),
 
@@ -127,9 +135,16 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(im2col),
     ENTRY(col2im),
 
-    /* pooled_convolution */
+    /* few_channels */
+    ENTRY(conv2d_few_channels),
+    ENTRY(conv2d_d_few_channels),
     ENTRY(pooled_conv2d),
     ENTRY(pooled_conv2d_d_kernel),
+
+    /* winograd */
+    ENTRY(winograd_images),
+    ENTRY(winograd),
+    ENTRY(winograd_d_kernel),
 
     /* depthwise */
     ENTRY(repeat_channels),
@@ -145,9 +160,12 @@ const fd_kernel *const FD_TABLE[] = {
 
     /* recurrent */
     ENTRY(pack_gates),
+    ENTRY(pack_gates_bf16),
     ENTRY(lstm),
     ENTRY(lstm_grad),
-    ENTRY(lstm_d_bias),
+    ENTRY(lstm_units), ENTRY(lstm_units_grad),
+    ENTRY(gru), ENTRY(gru_grad),
+    ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
 
     /* softmax */
     ENTRY(softmax),
@@ -164,6 +182,10 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(moving_average),
     ENTRY(layer_normalize),
     ENTRY(layer_normalize_grad),
+
+    /* attention */
+    ENTRY(attention),
+    ENTRY(attention_grad),
 
     /* loss */
     ENTRY(check_labels),
@@ -212,6 +234,16 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(average_parameters),
     ENTRY(decayed_learning_rate),
     ENTRY(stepped_learning_rate),
+
+    /* bfloat16 */
+    ENTRY(pack_bf16),
+    ENTRY(matrix_product_bf16),
+    ENTRY(conv2d_bf16),
+    ENTRY(conv2d_pack_flipped_bf16),
+    ENTRY(conv2d_d_images_bf16),
+    ENTRY(conv2d_d_kernel_bf16),
+    ENTRY(winograd_pack_bf16),
+    ENTRY(winograd_bf16),
 
     0
 };

@@ -22,7 +22,7 @@ enum { MOST_THREADS = 256 };
 static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
 /* In grains, least work of the shared calls of a run for which threads are woken: where runs follow one another closely, as the
    steps of a loop do, the threads have not gone to sleep yet, and waking them costs half a microsecond instead of tens. */
-enum { WAKING = 8, AWAKE = 2 };
+enum { WAKING = 8, AWAKE = 2, SMALL = 8 };
 static const double CLOSELY = 5e-5;  /* seconds */
 static _Atomic double last_end;      /* of a run that had shared calls */
 
@@ -293,4 +293,14 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel)
     if (c->items < 0) c->items = 0;
     c->work = (double)c->items * kernel->cost(c->word);
     c->team = c->work >= grain;
+}
+
+/* Where some calls of a list are shared, small ones are, too: what they read lies in the caches of all threads, and one thread alone
+   would have to fetch it from there. */
+void fd_calls_share(fd_call *calls, int64_t n)
+{
+    int shared = 0;
+    for (int64_t i = 0; i < n; i++) shared |= (int)calls[i].team;
+    for (int64_t i = 0; i < n && shared; i++)
+        if (calls[i].items > 1 && calls[i].work * SMALL >= grain) calls[i].team = 1;
 }

@@ -29,6 +29,7 @@ typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef float vf_any __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi_any __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint32_t vu_any __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 
 /* ---- memory: any alignment; the _n forms touch only the first n of VL numbers and fill the rest with 0 ---- */
 
@@ -36,6 +37,8 @@ SIMD vf vload(const float *p) { return *(const vf_any *)p; }
 SIMD void vstore(float *p, vf x) { *(vf_any *)p = x; }
 SIMD vi viload(const int32_t *p) { return *(const vi_any *)p; }
 SIMD void vistore(int32_t *p, vi x) { *(vi_any *)p = x; }
+SIMD vu vuload(const uint32_t *p) { return *(const vu_any *)p; }
+SIMD void vustore(uint32_t *p, vu x) { *(vu_any *)p = x; }
 
 #if defined(__AVX512F__)
 SIMD __mmask16 vmask(int64_t n) { return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1); }

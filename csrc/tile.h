@@ -34,7 +34,7 @@ typedef struct tile {
     int64_t depth, columns;
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
-    float *keep;                                /* null, or where the numbers before the activation (beyond ACT_RELU) go, laid out as out */
+    float *keep;                                /* null, or where the numbers before the activation go, laid out as out: GELU, SiLU */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
@@ -92,13 +92,14 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         at += 4 * a_depth;
         if (rows > 7) beyond += 4 * a_depth;
     }
-    const vf least_allowed = vset(t->activation == ACT_RELU ? 0 : -INFINITY);
+    const int relu6 = t->activation == ACT_RELU6;
+    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
                         : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
         UNROLL for (int i = 0; i < rows; i++) {
             const vf y = sum[i][j] + bias;
-            sum[i][j] = vpick(y < least_allowed, least_allowed, y);
+            sum[i][j] = vlesser(most_allowed, vpick(y < least_allowed, least_allowed, y));
         }
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
@@ -174,7 +175,7 @@ static UNUSED void tile_multiply(const tile *whole, int64_t rows)
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
-            if (t.activation > ACT_RELU)
+            if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }

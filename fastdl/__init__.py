@@ -4,6 +4,7 @@ import os as _os
 
 from . import _core, config, ops, tensor as _tensor  # noqa: F401
 from .config import isa
+from .dtype_policies import DTypePolicy
 from .errors import DataError, NotFiniteError, RecordingError, ShapeError
 from .op import Op
 from .record import record
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 # Imported when they are asked for, so that `import fastdl` takes no longer than it must: name -> module, attribute
 _LATER = {name: (name, None) for name in (
     "activations", "autograd", "callbacks", "constraints", "data", "datasets", "initializers", "layers", "losses", "metrics",
-    "models", "optimizers", "random", "regularizers", "saving")}
+    "mixed_precision", "models", "optimizers", "random", "regularizers", "saving")}
 _LATER |= {name: ("autograd", name) for name in ("GradientTape", "custom_gradient", "gradcheck")}
 _LATER |= {name: ("models", name) for name in ("Input", "Model", "Sequential")}
 _LATER |= {"Layer": ("layers.layer", "Layer"), "clear_session": ("layers.context", "clear_session"), "load_model": ("saving", "load_model"),

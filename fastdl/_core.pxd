@@ -23,6 +23,7 @@ cdef extern from "fastdl.h" nogil:
         int64_t item
 
     void fd_call_set(fd_call *, const fd_kernel *)
+    void fd_calls_share(fd_call *, int64_t)
     int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
     int fd_threads()
     void fd_set_threads(int)
@@ -39,12 +40,13 @@ cdef extern from "fastdl.h" nogil:
     ctypedef struct fd_pool:
         pass
 
-    fd_pool *fd_pool_new()
+    fd_pool *fd_pool_new(int)
     void fd_pool_delete(fd_pool *)
     void *fd_pool_take(fd_pool *, int64_t)
     void fd_pool_give(fd_pool *, void *, int64_t)
     int fd_pool_owns(const fd_pool *, const void *)
     int64_t fd_pool_bytes(const fd_pool *)
+    int64_t fd_pool_peak(const fd_pool *)
     int64_t fd_pool_trim(fd_pool *)
     void fd_memory_poison(int)
     void fd_memory_guard(int)

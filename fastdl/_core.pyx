@@ -27,11 +27,11 @@ cdef extern from "pythread.h":
 # ---- memory -----------------------------------------------------------------------------------------------------------
 
 cdef class Pool:
-    """Memory with free lists; a freed block is handed out again for the next request of its size."""
+    """Memory whose freed blocks are handed out again: `dense`, in little memory, else quickly."""
     cdef fd_pool *pool
 
-    def __cinit__(self):
-        self.pool = fd_pool_new()
+    def __cinit__(self, bint dense=False):
+        self.pool = fd_pool_new(dense)
         if self.pool is NULL:
             raise MemoryError("no memory for a pool")
 

@@ -21,7 +21,7 @@ cdef class Program:
     cdef readonly str isa
 
     def __cinit__(self):
-        self.pool, self.early_pool = Pool(), Pool()
+        self.pool, self.early_pool = Pool(True), Pool(True)
         self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
         self.calls, self.of_weights, self.isa = bytearray(), weakref.WeakValueDictionary(), get_isa()
 
@@ -34,16 +34,22 @@ cdef class Program:
         return self.pool.nbytes + self.early_pool.nbytes
 
     @property
+    def peak(self):
+        """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
+        return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
+
+    @property
     def work(self):
         """Of each call, the work that it counts for (csrc/fastdl.h says in what unit) and whether it is shared by threads."""
         cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
         return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team)) for i in range(len(self.about))]
 
     def start(self):
-        """Record what this thread launches from now on."""
+        """Record what this thread launches from now on. What the step that ran plainly has left is given back before."""
         global recording, recording_thread
         if recording is not None:
             raise RuntimeError("a program is being recorded already")
+        main_pool.trim()
         recording, recording_thread, self.seen = self, PyThread_get_thread_ident(), weights_version
 
     def stop(self):
@@ -51,6 +57,7 @@ cdef class Program:
         global recording, weights_version
         cdef int size = sizeof(fd_call)
         recording = None
+        fd_calls_share(<fd_call *>PyByteArray_AS_STRING(self.calls), len(self.calls) // size)
         if self.changes_weights:
             weights_version += 1
             return

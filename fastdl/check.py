@@ -49,11 +49,11 @@ def launch(kernel, arrays, sizes):
         raise CheckError(f"kernel {kernel.name} found no bad data, its twin found item {item}")
     for i, (a, wanted) in enumerate(zip(arrays, copies)):
         if a is not None and kernel.is_output(i):
-            compare(f"kernel {kernel.name}, output {kernel.tensors[i]}, sizes {sizes}", a, wanted)
+            compare(f"kernel {kernel.name}, output {kernel.tensors[i]}, sizes {sizes}", a, wanted, getattr(_core.twins[kernel.name], "error", 2e-6))
 
 
-def compare(what, got, wanted):
-    """CheckError unless equal: exactly where the wanted values are whole numbers, else to float32 accuracy.
+def compare(what, got, wanted, error=2e-6):
+    """CheckError unless equal: exactly where the wanted values are whole numbers, else to float32 accuracy: to `error` of the largest.
 
     Whole numbers come of inputs that are small whole numbers: then every partial sum is exact in float32, whatever the
     order, and one wrong index or missing tail shows.
@@ -68,7 +68,7 @@ def compare(what, got, wanted):
             wrong = (got != wanted) & ~poisoned
         else:
             with np.errstate(all="ignore"):
-                wrong = ~(np.abs(got - wanted) <= 1e-5 * np.abs(wanted) + 2e-6 * scale + 1e-37) & ~poisoned & (got != wanted)
+                wrong = ~(np.abs(got - wanted) <= 1e-5 * np.abs(wanted) + error * scale + 1e-37) & ~poisoned & (got != wanted)
             wrong &= ~(~finite & (got.astype("float32") == wanted.astype("float32")))
     if wrong.any():
         at = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -1,8 +1,9 @@
-"""What can be set: the number of threads, the instruction set."""
+"""What can be set: the number of threads, the instruction set, the dtype policy of layers."""
 
 import contextlib
 
 from . import _core
+from .dtype_policies import dtype_policy, set_dtype_policy  # noqa: F401
 
 
 def set_num_threads(n):
@@ -16,10 +17,27 @@ def get_num_threads():
     return _core.get_threads()
 
 
+_winograd = True
+
+
+def set_winograd(on):
+    """Whether convolutions of 3 x 3 with stride 1 may use Winograd's algorithm, which takes a fraction of the multiplications.
+
+    Which layers do depends on their shape only. Outputs and gradients differ from the direct sum's by at most 1e-5 of the largest.
+    """
+    global _winograd
+    _winograd = bool(on)
+
+
+def winograd_enabled():
+    """Whether convolutions may use Winograd's algorithm."""
+    return _winograd
+
+
 class isa(contextlib.AbstractContextManager):
     """The instruction set of the kernels: `fastdl.isa()` prints as its name, `with fastdl.isa("avx2"):` chooses one.
 
-    Known are "numpy" (the NumPy twins), "baseline", "avx2" and "avx512"; a ValueError says what this machine has.
+    Known are "numpy" (the NumPy twins), "baseline", "avx2", "avx512" and "avx512_bf16"; a ValueError says what this machine has.
     FASTDL_ISA in the environment chooses the one to begin with; without it, it is the best that the processor has.
     """
 

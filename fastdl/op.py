@@ -1,6 +1,7 @@
 """Op: what every operation is. Shape, forward, backward and cases in one class; an instance is one call and the graph's node."""
 
 import itertools
+import threading
 
 import numpy as np
 
@@ -17,18 +18,42 @@ _order = itertools.count()
 ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "relu6": 4}      # as in csrc/kernel.h
 
 
-def twin(function=None, *, flops=None):
+def twin(function=None, *, flops=None, error=2e-6):
     """Declare a function as the NumPy twin of the kernel of its name: same arguments, outputs filled in place.
 
     Its arrays may be float64. A kernel that checks data returns the index of the first bad item, or None.
-    flops, a function of the kernel's sizes, is what the profiler and the benchmarks count.
+    flops, a function of the kernel's sizes, is what the profiler and the benchmarks count. error is what rounding in the kernel may
+    add to an output, in parts of the largest.
     """
     def register(f):
         _core.twins[f.__name__] = f
+        f.error = error
         if flops:
             flops_of[f.__name__] = flops
         return f
     return register(function) if function else register
+
+
+class Precision(threading.local):
+    """In what the ops that this thread calls multiply: a layer sets it for its call."""
+
+    bfloat16 = False                 # products take operands rounded to bfloat16; sums, and all else, are float32
+
+
+precision = Precision()
+
+
+class products:
+    """Context manager: products of the ops called inside round their operands to bfloat16, or do not."""
+
+    def __init__(self, bfloat16):
+        self.bfloat16 = bfloat16
+
+    def __enter__(self):
+        self.before, precision.bfloat16 = precision.bfloat16, self.bfloat16
+
+    def __exit__(self, *_):
+        precision.bfloat16 = self.before
 
 
 class Case:
@@ -109,11 +134,13 @@ class Op:
 
     views = False                    # the output is a view: forward(x) returns it, backward(d_out) returns the view's gradient
     same = ()                        # inputs whose gradient is d_out itself, unchanged
+    overwrites = None                # the input whose gradient backward may be told to write into d_out's own memory
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1
     sources = None
     traced = False                   # whether backward can follow: forward need not save anything where it cannot
     differentiable = True
+    bfloat16 = False                 # whether products round their operands to bfloat16; an option of ops that have any
     label = ""
     cases = bench = ()
 
@@ -147,6 +174,8 @@ class Op:
         arrays, sources, traced = found
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
+        if precision.bfloat16 or self.bfloat16:
+            self.bfloat16 = self.dtype == FLOAT32
         traced = self.traced = traced and grad_enabled()
         before = recorded_calls()
         if before < 0:
@@ -189,18 +218,18 @@ class Op:
         """A workspace array of the op's own floating-point dtype."""
         return empty(shape, dtype or self.dtype)
 
-    def prepared(self, shape, fill, *sources):
+    def prepared(self, shape, fill, *sources, dtype=None):
         """An array that fill(array) computes by kernels from the sources alone: a weight in the layout that a kernel wants.
 
         A recorded program without gradients computes it once for each change of its sources, where these are weights.
         """
         if recorded_calls() >= 0 and not grad_enabled() and all(map(of_weights, sources)):
             with _core.prologue():
-                out = self.empty(shape)
+                out = self.empty(shape, dtype)
                 fill(out)
             of_weights(out, True)
             return out
-        out = self.empty(shape)
+        out = self.empty(shape, dtype)
         fill(out)
         return out
 

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 
 from . import _core
+from .config import winograd_enabled
 from .errors import RecordingError
 from .op import flops_of
 from .tensor import Parameter, Tensor, grad_enabled
@@ -114,7 +115,7 @@ class Recorded:
         """As a call, but what is returned is the program's own memory, which the next call overwrites. Threads hold .lock."""
         leaves = []
         structure = _flatten((args, kwargs), leaves)
-        key = (structure, _core.get_isa(), grad_enabled())
+        key = (structure, _core.get_isa(), winograd_enabled(), grad_enabled())
         if self.moves != Parameter.moves:
             self.programs.clear()
             self.moves = Parameter.moves

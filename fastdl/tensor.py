@@ -258,9 +258,8 @@ class Gradients:
         self.of[key] = sum_, True
 
     def take(self, key):
-        """The sum, or None."""
-        found = self.of.pop(key, None)
-        return found and found[0]
+        """The sum, or None; and whether it belongs to the taker, who may overwrite it."""
+        return self.of.pop(key, (None, False))
 
 
 def backward(tensors, seeds, targets=None, retain_graph=False):
@@ -286,13 +285,14 @@ def backward(tensors, seeds, targets=None, retain_graph=False):
             reach(t.node)
     while heap:
         node = heapq.heappop(heap)[1]
-        d_out = [gradients.take((node, i)) for i in range(node.outputs)]
+        d_out, owned = zip(*[gradients.take((node, i)) for i in range(node.outputs)])
+        d_out = list(d_out)
         for i in range(node.outputs):
             if (node, i) in wanted:
                 results[wanted[node, i]] = d_out[i]
         label = _core.label(node.label)
         try:
-            _back(node, d_out, gradients, reach, targets is None)
+            _back(node, d_out, gradients, reach, targets is None, owned[0] and node.outputs == 1 and (node, 0) not in wanted)
         finally:
             _core.label(label)
         if not retain_graph:
@@ -309,7 +309,7 @@ def backward(tensors, seeds, targets=None, retain_graph=False):
     return results
 
 
-def _back(node, d_out, gradients, reach, fill):
+def _back(node, d_out, gradients, reach, fill, owned):
     if node.outputs > 1:
         for i, d in enumerate(d_out):
             if d is None:
@@ -337,6 +337,8 @@ def _back(node, d_out, gradients, reach, fill):
             continue
         if node.views:
             d_inputs.append(None)
+        elif buffer is None and owned and i == node.overwrites and not node.same and d.shape == shape and d.dtype == dtype:
+            d_inputs.append(d)
         else:
             d_inputs.append(buffer if buffer is not None else _core.empty(shape, dtype))
         work = True

@@ -44,7 +44,18 @@ def noisy():
     return model, draw.standard_normal((SAMPLES, 9, 9, 3)).astype("float32"), draw.integers(0, 4, SAMPLES)
 
 
-PROGRAMS = {program.__name__: program for program in (dense, convolutional, recurrent, noisy)}
+def rounded():
+    """Products of operands rounded to bfloat16, of every kind."""
+    fastdl.config.set_dtype_policy("mixed_bfloat16")
+    model = fastdl.Sequential([layers.Conv2D(33, 3, strides=2, padding="same", activation="relu", input_shape=(9, 10, 5)),
+                               layers.Conv2D(35, 3, padding="same"), layers.Conv2D(9, 2), layers.Reshape((4, -1)), layers.LSTM(19, return_sequences=True), layers.Flatten(), layers.Dense(33), layers.Dense(4)])
+    fastdl.config.set_dtype_policy("float32")
+    model.compile(optimizer="sgd", loss=fastdl.losses.SparseCategoricalCrossentropy(from_logits=True))
+    draw = np.random.default_rng(6)
+    return model, draw.standard_normal((SAMPLES, 9, 10, 5)).astype("float32"), draw.integers(0, 4, SAMPLES)
+
+
+PROGRAMS = {program.__name__: program for program in (dense, convolutional, recurrent, noisy, rounded)}
 FUSED = [name for name in fastdl.config.available_isas() if name not in ("numpy", "baseline")]
 
 

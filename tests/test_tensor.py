@@ -8,6 +8,7 @@ import pytest
 
 import fastdl
 from fastdl import Tensor, _core, from_dlpack, from_numpy, no_grad, ops, tensor
+from fastdl.op import ops_by_name
 
 
 def test_numpy_shares_memory():
@@ -145,3 +146,29 @@ def test_parameters():
     assert not p.requires_grad
     with pytest.raises(ValueError, match=r"kernel: cannot assign an array of shape \(3,\) to shape \(2, 3\)"):
         p.assign(np.ones(3))
+
+
+PARTS = {
+    "relu": lambda x: ops.relu(x), "exp": lambda x: ops.exp(x), "softmax": lambda x: ops.softmax(x), "columns": lambda x: ops.softmax(x, axis=0),
+    "log_softmax": lambda x: ops.log_softmax(x), "layer": lambda x: ops.layer_normalization(x, np.linspace(1, 2, 37, dtype="f")),
+    "sum": lambda x: ops.activated_sum(x, x * 2.0), "batch": lambda x: ops.BatchNormalization.apply(x, activation="relu"),
+    "residual": lambda x: ops.BatchNormalization.apply(x, None, None, None, x * 2.0, activation="relu6"),
+    "plain residual": lambda x: ops.BatchNormalization.apply(x, None, None, None, x * 2.0),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gradients_written_over_those_they_come_from(name, rng, monkeypatch):
+    value, weights = rng.standard_normal((5, 37)).astype("f"), rng.standard_normal((5, 37)).astype("f")
+
+    def gradients():
+        x = tensor(value, requires_grad=True)
+        inner = x * 1.5
+        y = PARTS[name](inner)
+        ops.sum((y + inner) * (y * weights)).backward()
+        return x.grad
+    found = gradients()
+    for op in ops_by_name.values():
+        monkeypatch.setattr(op, "overwrites", None)
+    monkeypatch.setattr(ops.BatchNormalization, "overwrites", property(lambda self: None, lambda self, value: None))
+    np.testing.assert_array_equal(found, gradients())

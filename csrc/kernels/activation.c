@@ -80,7 +80,7 @@ INLINE vf vgelu_approximate_slope(vf x)
     return vfma(c * s * (vset(1) - s), vfma(c * c, vset(0.214064449f), vset(1.59576912f)), s);
 }
 
-UNARY(gelu, 6, vgelu(x))
-UNARY_GRAD(gelu_grad, 7, x, d * vgelu_slope(x))
+UNARY(gelu, 4, vgelu(x))
+UNARY_GRAD(gelu_grad, 6, x, d * vgelu_slope(x))
 UNARY(gelu_approximate, 4, vgelu_approximate(x))
 UNARY_GRAD(gelu_approximate_grad, 5, x, d * vgelu_approximate_slope(x))

@@ -95,6 +95,13 @@ INLINE int by_lines(const patches *a, int64_t depth)
     return a->channels == 1 && a->stride_width == 1 && depth <= PATCH_DEPTH;
 }
 
+/* Whether patches are the pixels of the images; where these lie a multiple of 2 KiB apart, they would share few lines of the cache. */
+INLINE int in_place(const patches *a)
+{
+    return a->kernel_height * a->kernel_width == 1 && a->out_height == a->height && a->out_width == a->width && a->channels % 512 &&
+           a->stride_height * a->stride_width == 1 && a->top == 0 && a->left == 0;
+}
+
 /* Parts into which the `panels` of each of `items` are cut, so that there is work for all where items are few. */
 INLINE int64_t panel_parts(int64_t items, int64_t panels)
 {
@@ -107,12 +114,11 @@ static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n,
 {
     const tile whole = t;
     const int64_t parts = most(pieces(t.depth, PATCH_DEPTH), 1), part = most(pieces(t.depth, parts), 1);
-    const int lines = by_lines(a, t.depth);
     for (int64_t first = 0; first == 0 || first < whole.depth; first += part) {
         const int last = first + part >= whole.depth;
         t.depth = least(part, whole.depth - first);
-        t.a = scratch, t.a_row = lines ? 1 : patch_row(t.depth), t.a_depth = lines ? PATCHES + 16 : 1;
-        if (lines) gather_lines(a, scratch, t.a_depth, pixel, n);
+        t.a = scratch, t.a_row = patch_row(t.depth), t.a_depth = 1;
+        if (in_place(a)) t.a = a->images + pixel * a->channels + first, t.a_row = a->channels;
         else if (t.depth) gather_rows(a, scratch, t.a_row, pixel, n, first, t.depth);
         t.accumulate = first > 0;
         t.activation = last ? whole.activation : ACT_LINEAR;

@@ -29,54 +29,134 @@ KERNEL(repeat_channels_grad, a->pixels, a->channels * a->times,
     }
 }
 
-/* One place of the kernel, as a row of outputs meets it: output i reads row `from` at column i * stride + offset. */
-typedef struct depthwise_place { const float *from, *weights; int64_t offset; } depthwise_place;
 
-enum { AT_ONCE = 6 };            /* outputs that share the loads of the weights */
+/* One row of outputs of a convolution: output i is the sum over the lines and over tap t < taps of
+       line.from[first + i * stride + t * dilation] * line.weights[t * step]
+   where that column lies in 0 .. width - 1. Lines and taps are added in their order. */
+typedef struct depthwise_line { const float *from, *weights; } depthwise_line;
 
-INLINE void depthwise_outputs(const int count, float *out, int64_t out_step, int64_t i, const depthwise_place *places, int64_t n,
-                              int64_t width, int64_t channels, int64_t stride, const float *bias, int64_t activation,
-                              const int inside)
+typedef struct depthwise_sum {
+    float *out; int64_t out_step;                    /* floats from output to output */
+    const depthwise_line *lines;
+    int64_t n_lines, taps, step, first, stride, dilation, width, channels;
+    const float *bias;                               /* may be null */
+    int64_t activation;
+} depthwise_sum;
+
+enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
+
+#ifdef __clang__
+#define UNROLL_ALL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL_ALL _Pragma("GCC unroll 32")
+#endif
+
+/* Makes the compiler keep x in a register rather than read or compute it again. */
+#if defined(__AVX512F__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
+#endif
+#define KEEP_POINTER(x) __asm__("" : "+r"(x))
+
+/* n numbers from p where the column lies in 0 .. width - 1, else zeros; `safe` can be read: a load of no number from a page that is not
+   there is slow on some processors. */
+INLINE vf seen(const float *p, const float *safe, int64_t column, int64_t width, int64_t n)
 {
-    for (int64_t c = 0; c < channels; c += VL) {
-        const int64_t m = channels - c;
+    const int inside = (uint64_t)column < (uint64_t)width;
+    return vload_n(inside ? p : safe, inside ? n : 0);
+}
+
+enum { ANY };                    /* taps, stride: as the sum says */
+
+/* Outputs i .. i + count - 1 of the channels from c; taps and stride may be known to the compiler, and then each input is read once
+   a line. `whole`: no column lies outside, and vectors are full up to `stop`. */
+INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64_t stop, const int count, const int taps,
+                              const int stride, const int whole)
+{
+    const int64_t x = s.first + i * s.stride;
+    const int rectified = s.activation == ACT_RELU || s.activation == ACT_RELU6;
+    const vf low = vset(rectified ? 0 : -INFINITY), high = vset(s.activation == ACT_RELU6 ? 6 : INFINITY);
+    for (; c < stop; c += VL) {
+        const int64_t m = whole ? VL : stop - c;
         vf sum[AT_ONCE];
-        for (int j = 0; j < count; j++) sum[j] = vset(0);
-        for (int64_t p = 0; p < n; p++) {
-            const int64_t x = i * stride + places[p].offset;
-            if (!inside && (x < 0 || x >= width)) continue;
-            const vf w = vload_n(places[p].weights + c, m);
-            const float *from = places[p].from + x * channels + c;
-            for (int j = 0; j < count; j++) sum[j] = vfma(vload_n(from + j * stride * channels, m), w, sum[j]);
+        UNROLL_ALL for (int j = 0; j < count; j++) sum[j] = vset(0);
+#define READ(p) (whole ? vload(p) : vload_n(p, m))
+#define SEEN(p, column) (whole ? vload(p) : seen(p, line->from, x + (column), s.width, m))
+        for (const depthwise_line *line = s.lines; line < s.lines + s.n_lines; line++) {
+            const float *from = line->from + x * s.channels + c, *weights = line->weights + c;
+            if (taps == ANY)
+                for (int64_t t = 0; t < s.taps; t++) {
+                    const vf w = READ(weights + t * s.step);
+                    UNROLL_ALL for (int j = 0; j < count; j++) {
+                        const int64_t column = j * s.stride + t * s.dilation;
+                        sum[j] = vfma(SEEN(from + column * s.channels, column), w, sum[j]);
+                    }
+                }
+            else {
+                vf w[5];
+                UNROLL_ALL for (int t = 0; t < taps; t++) w[t] = READ(weights + t * s.step);
+                UNROLL_ALL for (int p = 0; p < (count - 1) * stride + taps; p++) {
+                    vf v = SEEN(from, p);
+                    KEEP(v);
+                    from += s.channels;
+                    KEEP_POINTER(from);
+                    UNROLL_ALL for (int t = 0; t < taps; t++)
+                        if (p >= t && (p - t) % stride == 0 && (p - t) / stride < count)
+                            sum[(p - t) / stride] = vfma(v, w[t], sum[(p - t) / stride]);
+                }
+            }
         }
-        const vf b = bias ? vload_n(bias + c, m) : vset(-0.0f);
-        for (int j = 0; j < count; j++) {
-            const vf y = sum[j] + b;
-            vstore_n(out + (i + j) * out_step + c, activation == ACT_RELU ? vrelu(y) : y, m);
+        const vf b = s.bias ? READ(s.bias + c) : vset(-0.0f);
+        float *out = s.out + i * s.out_step + c;
+        UNROLL_ALL for (int j = 0; j < count; j++) {
+            const vf y = vlesser(high, vgreater(low, sum[j] + b));
+            if (whole) vstore(out + j * s.out_step, y); else vstore_n(out + j * s.out_step, y, m);
         }
+#undef READ
+#undef SEEN
     }
 }
 
-/* out[i * out_step] for i < count, from the n places. */
-static void depthwise_row(float *out, int64_t out_step, int64_t count, const depthwise_place *places, int64_t n, int64_t width,
-                          int64_t channels, int64_t stride, const float *bias, int64_t activation)
+INLINE void depthwise_channels(const depthwise_sum *s, int64_t i, const int count, const int taps, const int stride)
 {
-    int64_t low = 0, high = 0;                       /* what the places reach to the left and to the right */
-    for (int64_t p = 0; p < n; p++) low = most(low, -places[p].offset), high = most(high, places[p].offset);
-    const int64_t first = least(pieces(low, stride), count);
-    const int64_t stop = high < width ? most(least((width - 1 - high) / stride + 1, count), first) : first;
-    for (int64_t i = 0; i < count; i++) {
-        if (i < first || i >= stop) depthwise_outputs(1, out, out_step, i, places, n, width, channels, stride, bias, activation, 0);
-        else if (i + AT_ONCE <= stop) {
-            depthwise_outputs(AT_ONCE, out, out_step, i, places, n, width, channels, stride, bias, activation, 1);
-            i += AT_ONCE - 1;
-        } else depthwise_outputs(1, out, out_step, i, places, n, width, channels, stride, bias, activation, 1);
-    }
-    if (activation > ACT_RELU) tile_activate(out, out_step, count, channels, activation);
+    const int64_t x = s->first + i * s->stride, last = x + (count - 1) * s->stride + (s->taps - 1) * s->dilation;
+    const int64_t full = x >= 0 && last < s->width ? s->channels / VL * VL : 0;
+    depthwise_outputs(*s, i, 0, full, count, taps, stride, 1);
+    depthwise_outputs(*s, i, full, s->channels, count, taps, stride, 0);
 }
+
+/* The outputs i < count; where they are no multiple of a block, two blocks overlap. */
+INLINE void depthwise_blocks(const depthwise_sum *s, int64_t count, const int taps, const int stride)
+{
+    if (count >= AT_ONCE)
+        for (int64_t i = 0; i < count; i += AT_ONCE) depthwise_channels(s, least(i, count - AT_ONCE), AT_ONCE, taps, stride);
+    else if (count >= SOME) for (int64_t i = 0; i < count; i += SOME) depthwise_channels(s, least(i, count - SOME), SOME, taps, stride);
+    else for (int64_t i = 0; i < count; i++) depthwise_channels(s, i, 1, taps, stride);
+}
+
+static void depthwise_row(const depthwise_sum *s, int64_t count)
+{
+    const int64_t known = s->dilation == 1 && s->stride <= 2 ? s->taps * 10 + s->stride : 0;
+    switch (known) {
+    case 31: depthwise_blocks(s, count, 3, 1); break;
+    case 32: depthwise_blocks(s, count, 3, 2); break;
+    case 51: depthwise_blocks(s, count, 5, 1); break;
+    case 52: depthwise_blocks(s, count, 5, 2); break;
+    default: depthwise_blocks(s, count, ANY, ANY);
+    }
+    if (s->activation == ACT_SIGMOID || s->activation == ACT_TANH) tile_activate(s->out, s->out_step, count, s->channels, s->activation);
+}
+
+/* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
+   time where the arrays lie in memory, a loss where they lie in a cache. */
+INLINE void read_in_order(const float *p, int64_t n) { for (int64_t i = 0; i < n; i += 16) (void)*(const volatile float *)(p + i); }
+#define BEYOND_CACHES(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels > 2 << 20)
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */
-KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.7 * a->out_width * a->channels * a->kernel_height * a->kernel_width,
+KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->channels * a->kernel_height * a->kernel_width,
     float *out;           /* (batch, out_height, out_width, channels) */
     const float *images;  /* (batch, height, width, channels) */
     const float *kernel;  /* (kernel_height, kernel_width, channels) */
@@ -97,25 +177,32 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.7 * a->out_width * a->chann
     int64_t left;
     int64_t activation;)
 {
-    depthwise_place *places = (depthwise_place *)worker->scratch;
+    depthwise_line *lines = (depthwise_line *)worker->scratch;
     for (int64_t i = begin; i < end; i++) {
         int64_t n = 0;
-        for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
-            const int64_t y = i % a->out_height * a->stride_height - a->top + k / a->kernel_width * a->dilation_height;
+        for (int64_t ky = 0; ky < a->kernel_height; ky++) {
+            const int64_t y = i % a->out_height * a->stride_height - a->top + ky * a->dilation_height;
             if (y < 0 || y >= a->height) continue;
-            places[n++] = (depthwise_place){
-                a->images + (i / a->out_height * a->height + y) * a->width * a->channels, a->kernel + k * a->channels,
-                k % a->kernel_width * a->dilation_width - a->left };
+            lines[n++] = (depthwise_line){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels,
+                                           a->kernel + ky * a->kernel_width * a->channels };
         }
-        depthwise_row(a->out + i * a->out_width * a->channels, a->channels, a->out_width, places, n, a->width, a->channels,
-                      a->stride_width, a->bias, a->activation);
+        for (int64_t k = BEYOND_CACHES(a) ? most(n - a->stride_height, 0) : n; k < n; k++)
+            read_in_order(lines[k].from, a->width * a->channels);
+        const depthwise_sum s = {
+            .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
+            .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
+            .channels = a->channels, .bias = a->bias, .activation = a->activation };
+        depthwise_row(&s, a->out_width);
     }
 }
 
-/* d_images: a position x meets the places with (x + left - kx * dilation) divisible by the stride, so the positions of one class
-   x % stride are the outputs of a convolution of stride 1 over d_out.  One item: one row of one image. */
+INLINE int64_t common_divisor(int64_t a, int64_t b) { while (b) { const int64_t r = a % b; a = b; b = r; } return a; }
+
+/* d_images: position x meets the taps with (x + left - kx * dilation) divisible by the stride, every `apart`-th of them, so the
+   positions of one class x % stride are the outputs of a convolution of stride 1 over d_out, the taps from the last to the first.
+   One item: one row of one image. */
 KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
-       0.7 * a->width * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
+       0.5 * a->width * a->channels * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width),
     float *d_images;      /* (batch, height, width, channels) */
     const float *d_out;   /* (batch, out_height, out_width, channels), before the activation */
     const float *kernel;  /* (kernel_height, kernel_width, channels) */
@@ -134,52 +221,84 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
     int64_t top;
     int64_t left;)
 {
-    depthwise_place *places = (depthwise_place *)worker->scratch;
+    depthwise_line *lines = (depthwise_line *)worker->scratch;
+    const int64_t divisor = common_divisor(a->stride_width, a->dilation_width), apart = a->stride_width / divisor;
     for (int64_t i = begin; i < end; i++)
         for (int64_t class = 0; class < least(a->stride_width, a->width); class++) {
-            int64_t n = 0;
-            for (int64_t k = 0; k < a->kernel_height * a->kernel_width; k++) {
-                const int64_t y = i % a->height + a->top - k / a->kernel_width * a->dilation_height;
-                const int64_t x = class + a->left - k % a->kernel_width * a->dilation_width;
-                if (y < 0 || y % a->stride_height || y / a->stride_height >= a->out_height || x % a->stride_width) continue;
-                places[n++] = (depthwise_place){
+            int64_t last = a->kernel_width - 1, n = 0;
+            while (last >= 0 && (class + a->left - last * a->dilation_width) % a->stride_width) last--;
+            for (int64_t ky = 0; ky < a->kernel_height && last >= 0; ky++) {
+                const int64_t y = i % a->height + a->top - ky * a->dilation_height;
+                if (y < 0 || y % a->stride_height || y / a->stride_height >= a->out_height) continue;
+                lines[n++] = (depthwise_line){
                     a->d_out + (i / a->height * a->out_height + y / a->stride_height) * a->out_width * a->channels,
-                    a->kernel + k * a->channels, x / a->stride_width };
+                    a->kernel + (ky * a->kernel_width + last) * a->channels };
             }
-            depthwise_row(a->d_images + (i * a->width + class) * a->channels, a->stride_width * a->channels,
-                          pieces(a->width - class, a->stride_width), places, n, a->out_width, a->channels, 1, 0, ACT_LINEAR);
+            if (n && !class && BEYOND_CACHES(a)) read_in_order(lines[0].from, a->out_width * a->channels);
+            const depthwise_sum s = {
+                .out = a->d_images + (i * a->width + class) * a->channels, .out_step = a->stride_width * a->channels, .lines = lines,
+                .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
+                .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
+                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels };
+            depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
 }
 
-enum { PLACES = 4 };             /* of a kernel's row, that share the loads of d_out */
+enum { BLOCK_OUTPUTS = 14, MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 4 };
 
-/* Add to n places of d_kernel what one row of d_out gives, for up to VL channels: place k of output o sees column
-   x + o * stride + k * dilation of the image's row `from`. */
-INLINE void depthwise_sums(const int n, float *d_kernel, const float *d_out, const float *from, int64_t x, int64_t stride,
-                           int64_t dilation, int64_t width, int64_t out_width, int64_t channels, int64_t m)
+#define EACH(statement) UNROLL_ALL for (int r = 0; r < rows; r++) UNROLL_ALL for (int k = 0; k < taps; k++) { statement; }
+
+/* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. */
+INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const int rows, const int taps, const int stride,
+                            const int whole, const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels, int64_t m)
 {
-    const int64_t first = least(most(pieces(-x, stride), 0), out_width), room = width - 1 - x - (n - 1) * dilation;
-    const int64_t stop = most(room < 0 ? 0 : least(room / stride + 1, out_width), first);    /* between, all places see the image */
-    vf sum[PLACES];
-    for (int k = 0; k < n; k++) sum[k] = vload_n(d_kernel + k * channels, m);
-    for (int64_t o = 0; o < out_width; o++) {
-        const int64_t at = x + o * stride;
-        const vf d = vload_n(d_out + o * channels, m);
-        if (o >= first && o < stop)
-            for (int k = 0; k < n; k++) sum[k] = vfma(vload_n(from + (at + k * dilation) * channels, m), d, sum[k]);
-        else
-            for (int k = 0; k < n; k++)
-                if (at + k * dilation >= 0 && at + k * dilation < width)
-                    sum[k] = vfma(vload_n(from + (at + k * dilation) * channels, m), d, sum[k]);
+    vf d[GROUP];
+    UNROLL_ALL for (int j = 0; j < count; j++) d[j] = whole ? vload(d_out + j * channels) : vload_n(d_out + j * channels, m);
+    UNROLL_ALL for (int r = 0; r < rows; r++) {
+        const float *from = images[r] + at * channels;
+        UNROLL_ALL for (int p = 0; p < (count - 1) * stride + taps; p++) {
+            vf v = whole ? vload(from) : seen(from, images[r], at + p, width, m);
+            KEEP(v);
+            from += channels;
+            KEEP_POINTER(from);
+            UNROLL_ALL for (int k = 0; k < taps; k++)
+                if (p >= k && (p - k) % stride == 0 && (p - k) / stride < count) sum[r][k] = vfma(v, d[(p - k) / stride], sum[r][k]);
+        }
     }
-    for (int k = 0; k < n; k++) vstore_n(d_kernel + k * channels, sum[k], m);
 }
 
-/* Each piece's part of d_kernel, a piece being so many rows of outputs.  One item: one piece. */
+/* Adds to `rows` x `taps` places of d_kernel, for m channels, what the outputs begin .. stop - 1 of a row give: tap k of output o
+   sees column x + o * step + k * dilation of the images' rows. stride is the step, or ANY. */
+INLINE void depthwise_products(const int rows, const int taps, const int stride, float *d_kernel, int64_t d_row, const float *d_out,
+                               const float *const *images, int64_t begin, int64_t stop, int64_t x, int64_t step, int64_t dilation,
+                               int64_t width, int64_t channels, int64_t m)
+{
+    vf sum[MOST_ROWS][MOST_TAPS];
+    EACH(sum[r][k] = vload_n(d_kernel + r * d_row + k * channels, m))
+    for (int64_t o = begin, n; o < stop; o += n) {
+        const int64_t at = x + o * step;
+        const float *d = d_out + o * channels;
+        n = stride != ANY && stop - o >= GROUP ? GROUP : 1;
+        if (n == 1) {
+            const vf v = vload_n(d, m);
+            EACH(const int64_t column = at + k * dilation;
+                 sum[r][k] = vfma(seen(images[r] + column * channels, images[r], column, width, m), v, sum[r][k]))
+        } else if (m >= VL && at >= 0 && at + (GROUP - 1) * stride + taps - 1 < width)
+            depthwise_group(sum, GROUP, rows, taps, stride, 1, d, images, at, width, channels, m);
+        else depthwise_group(sum, GROUP, rows, taps, stride, 0, d, images, at, width, channels, m);
+    }
+    EACH(vstore_n(d_kernel + r * d_row + k * channels, sum[r][k], m))
+}
+
+/* Each piece's part of d_kernel and of d_bias, a piece being so many rows of outputs; with an activation, d_z is d_out before it.
+   One item: one piece. */
 KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
-       0.7 * a->piece * a->out_width * a->channels * a->kernel_height * a->kernel_width,
+       0.6 * a->piece * a->out_width * a->channels * a->kernel_height * a->kernel_width,
     float *d_kernel;      /* (pieces, kernel_height, kernel_width, channels) */
-    const float *d_out;   /* (batch, out_height, out_width, channels), before the activation */
+    OPTIONAL float *d_bias;       /* (pieces, channels) */
+    OPTIONAL float *d_z;          /* as d_out */
+    const float *d_out;   /* (batch, out_height, out_width, channels) */
+    OPTIONAL const float *out;    /* as d_out; None: no activation */
     const float *images;  /* (batch, height, width, channels) */
     int64_t batch;
     int64_t height;
@@ -195,28 +314,59 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
     int64_t dilation_width;
     int64_t top;
     int64_t left;
+    int64_t activation;
     int64_t piece;)
 {
-    const int64_t channels = a->channels;
+    const int64_t channels = a->channels, line = a->out_width * channels, d_row = a->kernel_width * channels;
     for (int64_t i = begin; i < end; i++) {
-        float *own = a->d_kernel + i * a->kernel_height * a->kernel_width * channels;
-        memset(own, 0, (size_t)(a->kernel_height * a->kernel_width * channels) * sizeof(float));
-        for (int64_t row = i * a->piece; row < least((i + 1) * a->piece, a->batch * a->out_height); row++)
-            for (int64_t ky = 0; ky < a->kernel_height; ky++) {
-                const int64_t y = row % a->out_height * a->stride_height - a->top + ky * a->dilation_height;
-                if (y < 0 || y >= a->height) continue;
-                const float *d = a->d_out + row * a->out_width * channels;
-                const float *image = a->images + (row / a->out_height * a->height + y) * a->width * channels;
-                for (int64_t kx = 0; kx < a->kernel_width; kx += PLACES) {
-                    const int64_t n = least(a->kernel_width - kx, PLACES), x = kx * a->dilation_width - a->left;
-                    for (int64_t c = 0; c < channels; c += VL) {
-                        float *to = own + (ky * a->kernel_width + kx) * channels + c;
-#define CASE(n) case n: depthwise_sums(n, to, d + c, image + c, x, a->stride_width, a->dilation_width, a->width, a->out_width, \
-                                       channels, channels - c); break;
-                        switch (n) { CASE(1) CASE(2) CASE(3) CASE(4) }
+        float *own = a->d_kernel + i * a->kernel_height * d_row, *bias = a->d_bias ? a->d_bias + i * channels : 0;
+        memset(own, 0, (size_t)(a->kernel_height * d_row) * sizeof(float));
+        if (bias) memset(bias, 0, (size_t)channels * sizeof(float));
+        for (int64_t row = i * a->piece; row < least((i + 1) * a->piece, a->batch * a->out_height); row++) {
+            const float *d = a->d_out + row * line;
+            if (a->out) {
+                const activation_grad_args of_row = { a->d_z + row * line, d, a->out + row * line, line, a->activation };
+                activation_grad_run(&of_row, 0, line, worker);
+                d = a->d_z + row * line;
+            }
+            if (bias)
+                for (int64_t o = 0; o < a->out_width; o++)
+                    for (int64_t c = 0; c < channels; c++) bias[c] += d[o * channels + c];
+            const int64_t top = row % a->out_height * a->stride_height - a->top;
+            int64_t low = 0, high = a->kernel_height;                /* the kernel's rows that see the image */
+            while (low < high && top + low * a->dilation_height < 0) low++;
+            while (low < high && top + (high - 1) * a->dilation_height >= a->height) high--;
+            const float *image = a->images + (row / a->out_height * a->height + top) * a->width * channels;
+            for (int64_t k = BEYOND_CACHES(a) ? most(high - a->stride_height, low) : high; k < high; k++)
+                read_in_order(image + k * a->dilation_height * a->width * channels, a->width * channels);
+            if (!a->out && !bias && BEYOND_CACHES(a)) read_in_order(d, line);
+            for (int64_t o = 0; o < a->out_width; o += BLOCK_OUTPUTS)
+                for (int64_t ky = low, rows; ky < high; ky += rows) {
+                    rows = a->kernel_width == 3 ? least(high - ky, MOST_ROWS) : 1;
+                    const float *images[MOST_ROWS];
+                    for (int64_t r = 0; r < rows; r++) images[r] = image + (ky + r) * a->dilation_height * a->width * channels;
+                    for (int64_t kx = 0; kx < a->kernel_width; kx += MOST_TAPS) {
+                        const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + BLOCK_OUTPUTS, a->out_width);
+                        const int plain = a->dilation_width == 1 && a->stride_width <= 2 && (taps == 3 || taps == 5);
+                        for (int64_t c = 0; c < channels; c += VL) {
+                            const float *const from[MOST_ROWS] =
+                                { images[0] + c, rows > 1 ? images[1] + c : 0, rows > 2 ? images[2] + c : 0 };
+#define CASE(rows, taps, stride)                                                                                       \
+                            case rows * 100 + taps * 10 + stride:                                                      \
+                                depthwise_products(rows, taps, stride, own + ky * d_row + kx * channels + c, d_row, d + c, from, o, stop, \
+                                                   kx * a->dilation_width - a->left, a->stride_width, a->dilation_width, a->width,        \
+                                                   channels, channels - c);                                            \
+                                break;
+#define STRIDES(rows, taps) CASE(rows, taps, ANY) CASE(rows, taps, 1) CASE(rows, taps, 2)
+                            switch (rows * 100 + taps * 10 + (plain ? a->stride_width : ANY)) {
+                            CASE(1, 1, ANY) CASE(1, 2, ANY) CASE(1, 4, ANY) STRIDES(1, 3) STRIDES(2, 3) STRIDES(3, 3) STRIDES(1, 5)
+                            }
+#undef STRIDES
 #undef CASE
+                        }
                     }
                 }
-            }
+        }
     }
 }
+#undef EACH

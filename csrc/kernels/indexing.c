@@ -113,6 +113,13 @@ CHECK(check_classes, INT32_MIN)
 
 /* ---- take and its gradient ---- */
 
+enum { ROWS_AHEAD = 6 };        /* rows that are fetched before they are read, because no prefetcher can guess them */
+
+INLINE void fetch_row(const float *row, int64_t inner)
+{
+    for (int64_t j = 0; j < least(inner, 1024); j += 16) __builtin_prefetch(row + j);
+}
+
 /* out[o, i] = x[o, indices[i]].  One item: one row of out. */
 KERNEL(take, a->outer * a->count, a->inner + 2,
     float *out;                /* (outer, count, inner) */
@@ -123,46 +130,83 @@ KERNEL(take, a->outer * a->count, a->inner + 2,
     int64_t inner;
     int64_t count;)
 {
-    for (int64_t k = begin; k < end; k++)
-        memcpy(a->out + k * a->inner, a->x + (k / a->count * a->size + a->indices[k % a->count]) * a->inner,
-               (size_t)a->inner * sizeof(float));
+    const int64_t inner = a->inner;
+    for (int64_t k = begin; k < end; ) {
+        const int64_t i = k % a->count, n = least(a->count - i, end - k);
+        const int32_t *indices = a->indices + i;
+        const float *x = a->x + k / a->count * a->size * inner;
+        float *out = a->out + k * inner;
+        for (int64_t j = 0; j < n; j++, out += inner) {
+            if (j + ROWS_AHEAD < n) fetch_row(x + indices[j + ROWS_AHEAD] * inner, inner);
+            const float *row = x + indices[j] * inner;
+            int64_t c = 0;
+            for (; c + VL <= inner; c += VL) vstore(out + c, vload(row + c));
+            if (c < inner) vstore_n(out + c, vload_n(row + c, inner - c), inner - c);
+        }
+        k += n;
+    }
 }
 
-/* Rows of d_x that one item owns: 64 KiB of them, but at most 256 blocks, because each item looks at all indices. */
-INLINE int64_t take_block(int64_t size, int64_t inner)
+/* order = the positions of the indices sorted by index, those of one index upwards; from first[r] on are those of index r. (Counting
+   sort.)  One item. */
+KERNEL(order_indices, 1, 4.0 * a->count + a->size,
+    int32_t *order;            /* (count) */
+    int32_t *first;            /* (size + 1) */
+    const int32_t *indices;    /* (count), each below size */
+    int64_t size;
+    int64_t count;)
 {
-    return most(most(16384 / most(inner, 1), pieces(size, 256)), 1);
+    int32_t *first = a->first, sum = 0;
+    memset(first, 0, (size_t)(a->size + 1) * sizeof(int32_t));
+    for (int64_t i = 0; i < a->count; i++) first[a->indices[i]]++;
+    for (int64_t r = 0; r <= a->size; r++) {
+        const int32_t n = first[r];
+        first[r] = sum;
+        sum += n;
+    }
+    for (int64_t i = 0; i < a->count; i++) a->order[first[a->indices[i]]++] = (int32_t)i;
+    for (int64_t r = a->size; r > 0; r--) first[r] = first[r - 1];      /* each had moved on to where the next begins */
+    first[0] = 0;
 }
 
-/* d_x[o, r] = sum of d_out[o, i] over the i with indices[i] = r, i upwards; 0 where there is none.
-   One item: a block of rows of d_x. Every index is looked at once for each block, a vector at a time. */
-KERNEL(take_grad, a->outer * pieces(a->size, take_block(a->size, a->inner)),
-       a->count / 8.0 + take_block(a->size, a->inner) * (double)a->inner * (0.5 + 1.5 * a->count / most(a->size, 1)),
+enum { TAKE_BLOCK = 16384 };
+
+/* Rows of d_x that one item owns: about TAKE_BLOCK numbers. */
+INLINE int64_t take_block(int64_t inner) { return most(TAKE_BLOCK / most(inner, 1), 1); }
+
+/* d_x[o, r] = sum of d_out[o, i] over the i with indices[i] = r, i upwards; 0 where there is none.  One item: a block of rows of d_x. */
+KERNEL(take_grad, a->outer * pieces(a->size, take_block(a->inner)),
+       take_block(a->inner) * (2 + (double)a->inner * (0.5 + 1.0 * a->count / most(a->size, 1))),
     float *d_x;                /* (outer, size, inner) */
     const float *d_out;        /* (outer, count, inner) */
-    const int32_t *indices;    /* (count) */
+    const int32_t *order;      /* (count) from order_indices */
+    const int32_t *first;      /* (size + 1) */
     int64_t outer;
     int64_t size;
     int64_t inner;
     int64_t count;)
 {
-    const int64_t block = take_block(a->size, a->inner), blocks = pieces(a->size, block), inner = a->inner;
+    const int64_t block = take_block(a->inner), blocks = pieces(a->size, block), inner = a->inner;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k % blocks * block, rows = least(a->size - first, block);
-        float *d_x = a->d_x + (k / blocks * a->size + first) * inner;
+        const int64_t from = k % blocks * block, stop = least(a->size, from + block), last = a->first[stop];
+        float *d_x = a->d_x + k / blocks * a->size * inner;
         const float *d_out = a->d_out + k / blocks * a->count * inner;
-        memset(d_x, 0, (size_t)(rows * inner) * sizeof(float));
-        for (int64_t i = 0; i < a->count; i += VL) {
-            const vu row = (vu)viload_n(a->indices + i, a->count - i) - (vu)viset((int32_t)first);
-            uint32_t hits = vbits((vi)(row < (vu)viset((int32_t)rows)));
-            if (a->count - i < VL) hits &= (1u << (a->count - i)) - 1;
-            for (; hits; hits &= hits - 1) {
-                const int64_t hit = i + __builtin_ctz(hits);
-                float *to = d_x + (a->indices[hit] - first) * inner;
-                const float *from = d_out + hit * inner;
-                for (int64_t j = 0; j < inner; j += VL)
-                    vstore_n(to + j, vload_n(to + j, inner - j) + vload_n(from + j, inner - j), inner - j);
+        for (int64_t r = from; r < stop; ) {
+            const int64_t empty = r;
+            while (r < stop && a->first[r] == a->first[r + 1]) r++;
+            memset(d_x + empty * inner, 0, (size_t)((r - empty) * inner) * sizeof(float));
+            if (r == stop) break;
+            const int64_t begins = a->first[r], ends = a->first[r + 1];
+            float *to = d_x + r * inner;
+            for (int64_t i = begins; i < ends; i++) {
+                const float *row = d_out + a->order[i] * inner;
+                if (i + ROWS_AHEAD < last) fetch_row(d_out + a->order[i + ROWS_AHEAD] * inner, inner);
+                int64_t c = 0;
+                if (i == begins) for (; c + VL <= inner; c += VL) vstore(to + c, vload(row + c));
+                else for (; c + VL <= inner; c += VL) vstore(to + c, vload(to + c) + vload(row + c));
+                if (c < inner) vstore_n(to + c, i == begins ? vload_n(row + c, inner - c) : vload_n(to + c, inner - c) + vload_n(row + c, inner - c), inner - c);
             }
+            r++;
         }
     }
 }

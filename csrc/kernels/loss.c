@@ -256,8 +256,16 @@ KERNEL(loss_sums, pieces(a->size, LOSS_PIECE), least(a->size, LOSS_PIECE) * 3,
     int64_t mask_repeat;)
 {
     for (int64_t q = begin; q < end; q++) {
+        const int64_t first = q * LOSS_PIECE, stop = least(a->size, first + LOSS_PIECE);
         double total = 0, valid = 0, weight = 0;
-        for (int64_t i = q * LOSS_PIECE; i < least(a->size, (q + 1) * LOSS_PIECE); i++) {
+        if (!a->weights && !a->mask) {
+            double lane[16] = { 0 };
+            int64_t i = first;
+            for (; i + 16 <= stop; i += 16) for (int k = 0; k < 16; k++) lane[k] += a->losses[i + k];
+            for (int k = 0; i < stop; i++, k++) lane[k] += a->losses[i];
+            for (int k = 0; k < 16; k++) total += lane[k];
+            valid = weight = (double)(stop - first);
+        } else for (int64_t i = first; i < stop; i++) {
             if (a->mask && !a->mask[i / a->mask_repeat]) continue;
             const double w = a->weights ? a->weights[i / a->weight_repeat] : 1;
             total += w * a->losses[i];

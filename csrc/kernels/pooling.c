@@ -8,15 +8,10 @@ typedef struct pool_window { const float *at; int64_t rows, columns, row, column
 INLINE vf window_max(const pool_window w, int64_t n, vi *place, int64_t places_row)
 {
     vf largest = vload_n(w.at, n);
-    vi best = viset(0);
+    *place = viset(0);
     for (int64_t y = 0; y < w.rows; y++)
-        for (int64_t x = 0; x < w.columns; x++) {
-            const vf v = vload_n(w.at + y * w.row + x * w.column, n);
-            const vi keep = (largest >= v) | (largest != largest);
-            largest = vpick(keep, largest, v);
-            best = vipick(keep, best, viset((int32_t)(y * places_row + x)));
-        }
-    *place = best;
+        for (int64_t x = 0; x < w.columns; x++)
+            vmax_place(&largest, place, vload_n(w.at + y * w.row + x * w.column, n), viset((int32_t)(y * places_row + x)));
     return largest;
 }
 
@@ -28,8 +23,15 @@ INLINE vf window_average(const pool_window w, int64_t n)
     return sum / vset((float)(w.rows * w.columns));
 }
 
-/* y = the largest in each window.  One item: one row of one image's output. */
-KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * a->pool_height * a->pool_width,
+/* Channels that an item pools: fewer than all where there are few rows. */
+INLINE int64_t pooled_channels(int64_t rows, int64_t channels)
+{
+    return rows >= 32 ? most(channels, 1) : most(pieces(pieces(channels, pieces(32, most(rows, 1))), 32), 1) * 32;
+}
+
+/* y = the largest in each window.  One item: some channels of one row of one image's output. */
+KERNEL(max_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_channels(a->batch * a->out_height, a->channels)),
+       1.5 * a->out_width * least(a->channels, pooled_channels(a->batch * a->out_height, a->channels)) * a->pool_height * a->pool_width,
     float *y;             /* (batch, out_height, out_width, channels) */
     OPTIONAL uint8_t *winner;     /* (batch, out_height, out_width, channels): its place, ky * pool_width + kx */
     OPTIONAL int32_t *wide_winner;    /* the same where a window has more than 256 places */
@@ -47,19 +49,20 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
     int64_t top;
     int64_t left;)
 {
-    const int64_t channels = a->channels;
-    for (int64_t i = begin; i < end; i++) {
+    const int64_t channels = a->channels, each = pooled_channels(a->batch * a->out_height, channels), parts = pieces(channels, each);
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t i = item / parts, first = item % parts * each, stop = least(first + each, channels);
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
         for (int64_t o = 0; o < a->out_width; o++) {
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0), to = (i * a->out_width + o) * channels;
             pool_window w = {
-                a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
+                a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels + first,
                 least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x,
                 a->width * channels, channels,
             };
             const vi offset = viset((int32_t)((y - first_y) * a->pool_width + x - first_x));
-            for (int64_t c = 0; c < channels; c += VL, w.at += VL) {
-                const int64_t n = channels - c;
+            for (int64_t c = first; c < stop; c += VL, w.at += VL) {
+                const int64_t n = stop - c;
                 vi place;
                 const vf m = w.rows == 2 && w.columns == 2 ? window_max((pool_window){ w.at, 2, 2, w.row, channels }, n, &place, a->pool_width)
                     : w.rows == 3 && w.columns == 3 ? window_max((pool_window){ w.at, 3, 3, w.row, channels }, n, &place, a->pool_width)
@@ -72,8 +75,9 @@ KERNEL(max_pool2d, a->batch * a->out_height, 1.5 * a->out_width * a->channels * 
     }
 }
 
-/* y = the average of each window's places in the image.  One item: one row of one image's output. */
-KERNEL(average_pool2d, a->batch * a->out_height, 1.0 * a->out_width * a->channels * a->pool_height * a->pool_width,
+/* y = the average of each window's places in the image.  One item: some channels of one row of one image's output. */
+KERNEL(average_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_channels(a->batch * a->out_height, a->channels)),
+       1.0 * a->out_width * least(a->channels, pooled_channels(a->batch * a->out_height, a->channels)) * a->pool_height * a->pool_width,
     float *y;             /* (batch, out_height, out_width, channels) */
     const float *x;       /* (batch, height, width, channels) */
     int64_t batch;
@@ -89,18 +93,19 @@ KERNEL(average_pool2d, a->batch * a->out_height, 1.0 * a->out_width * a->channel
     int64_t top;
     int64_t left;)
 {
-    const int64_t channels = a->channels;
-    for (int64_t i = begin; i < end; i++) {
+    const int64_t channels = a->channels, each = pooled_channels(a->batch * a->out_height, channels), parts = pieces(channels, each);
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t i = item / parts, first = item % parts * each, stop = least(first + each, channels);
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
         for (int64_t o = 0; o < a->out_width; o++) {
             const int64_t first_x = o * a->stride_width - a->left, x = most(first_x, 0);
             pool_window w = {
-                a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels,
+                a->x + ((i / a->out_height * a->height + y) * a->width + x) * channels + first,
                 least(first_y + a->pool_height, a->height) - y, least(first_x + a->pool_width, a->width) - x,
                 a->width * channels, channels,
             };
             float *to = a->y + (i * a->out_width + o) * channels;
-            for (int64_t c = 0; c < channels; c += VL, w.at += VL) vstore_n(to + c, window_average(w, channels - c), channels - c);
+            for (int64_t c = first; c < stop; c += VL, w.at += VL) vstore_n(to + c, window_average(w, stop - c), stop - c);
         }
     }
 }
@@ -119,12 +124,11 @@ INLINE int64_t axis_count(const pool_axis s, int64_t o)
 }
 
 /* The gradient of the images at row y: of each window that holds a place, d_y where the place is the winner, or (no winners) its
-   share. d_y, winner, wide_winner are those of the image. Windows that do not overlap are read once a row. */
-static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
-                          int64_t channels, int64_t y)
+   share. d_y, winner are those of the image. Windows that do not overlap are read once a row. */
+INLINE void pool_grad_part(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
+                           int64_t channels, int64_t y, const int average)
 {
     const int64_t first_y = axis_first(v, y), stop_y = axis_stop(v, y);
-    const int average = !winner && !wide_winner;
     if (stop_y - first_y == 1 && h.stride >= h.pool) {
         const int64_t ky = y + v.before - first_y * v.stride, rows = axis_count(v, first_y);
         int64_t done = 0;
@@ -149,25 +153,30 @@ static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, c
         if (done < h.size) memset(d_x + done * channels, 0, (size_t)((h.size - done) * channels) * sizeof(float));
         return;
     }
-    for (int64_t x = 0; x < h.size; x++) {
-        const int64_t first_x = axis_first(h, x), stop_x = axis_stop(h, x);
-        for (int64_t c = 0; c < channels; c += VL) {
-            const int64_t n = channels - c;
-            vf sum = vset(0);
-            for (int64_t oy = first_y; oy < stop_y; oy++)
-                for (int64_t ox = first_x; ox < stop_x; ox++) {
-                    const int64_t at = (oy * h.out + ox) * channels + c;
-                    const int32_t here = (int32_t)((y + v.before - oy * v.stride) * h.pool + x + h.before - ox * h.stride);
-                    const vf d = vload_n(d_y + at, n);
-                    if (average) sum = sum + d / vset((float)(axis_count(v, oy) * axis_count(h, ox)));
-                    else {
-                        const vi place = winner ? vbytes_load(winner + at, n) : viload_n(wide_winner + at, n);
-                        sum = sum + vpick(place == viset(here), d, vset(0));
-                    }
+    memset(d_x, 0, (size_t)(h.size * channels) * sizeof(float));
+    for (int64_t oy = first_y; oy < stop_y; oy++)
+        for (int64_t o = 0; o < h.out; o++) {
+            const int64_t begin = o * h.stride - h.before, x0 = most(begin, 0), x1 = least(begin + h.pool, h.size);
+            const int64_t at = (oy * h.out + o) * channels, here = (y + v.before - oy * v.stride) * h.pool - begin;
+            const vf share = vset((float)(axis_count(v, oy) * axis_count(h, o)));
+            for (int64_t c = 0; c < channels; c += VL) {
+                const int64_t n = channels - c;
+                const vf d = average ? vload_n(d_y + at + c, n) / share : vload_n(d_y + at + c, n);
+                const vi place = average ? viset(0) : winner ? vbytes_load(winner + at + c, n) : viload_n(wide_winner + at + c, n);
+                for (int64_t x = x0; x < x1; x++) {
+                    float *to = d_x + x * channels + c;
+                    const vf own = average ? d : vpick(place == viset((int32_t)(here + x)), d, vset(0));
+                    vstore_n(to, vload_n(to, n) + own, n);
                 }
-            vstore_n(d_x + x * channels + c, sum, n);
+            }
         }
-    }
+}
+
+static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
+                          int64_t channels, int64_t y)
+{
+    if (winner) pool_grad_part(d_x, d_y, winner, 0, v, h, channels, y, 0);
+    else pool_grad_part(d_x, d_y, 0, wide_winner, v, h, channels, y, !wide_winner);
 }
 
 /* d_x from the places that max_pool2d or, without winners, average_pool2d saw.  One item: one row of one image. */

@@ -1,38 +1,5 @@
-/* Random numbers: Philox 4x32-10 (Salmon et al., 2011), a function of key and counter, so that every number depends only on
-   the generator's seed, on how many draws came before, and on its own index.
-
-   The numbers of a draw come in groups of 64: 16 lanes by the 4 words of a Philox block. Number i is word i % 64 / 16 of block
-   16 (i / 64) + i % 16. The counter is (block: 64 bits, draw: 48 bits, attempt: 16 bits); the key is the seed. */
-#include "kernel.h"
-
-typedef struct { uint32_t bits[64]; } philox;
-
-INLINE vu vuset(uint32_t x) { return (vu)viset((int32_t)x); }
-
-INLINE philox philox_group(const int64_t *key, int64_t group, uint32_t attempt)
-{
-    philox p;
-    const uint64_t first = (uint64_t)group * 16;          /* the 16 blocks of a group differ in their lower half only */
-    for (int l = 0; l < 16; l += VL) {
-        vu c0 = vuset((uint32_t)first + (uint32_t)l) + (vu)vlanes(), c1 = vuset((uint32_t)(first >> 32)), c2 = vuset((uint32_t)key[1]);
-        vu c3 = vuset((uint32_t)((uint64_t)key[1] >> 32) << 16 | attempt);
-        uint32_t k0 = (uint32_t)key[0], k1 = (uint32_t)((uint64_t)key[0] >> 32);
-        for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-            vu high0, low0, high1, low1;
-            vmul_wide(c0, 0xD2511F53u, &high0, &low0);
-            vmul_wide(c2, 0xCD9E8D57u, &high1, &low1);
-            c0 = high1 ^ c1 ^ vuset(k0);
-            c1 = low1;
-            c2 = high0 ^ c3 ^ vuset(k1);
-            c3 = low0;
-        }
-        vistore((int32_t *)p.bits + l, (vi)c0);
-        vistore((int32_t *)p.bits + 16 + l, (vi)c1);
-        vistore((int32_t *)p.bits + 32 + l, (vi)c2);
-        vistore((int32_t *)p.bits + 48 + l, (vi)c3);
-    }
-    return p;
-}
+/* Random numbers and dropout. Which number is which: philox.h. */
+#include "philox.h"
 
 /* 24 bits as a number in 0 .. 1, 1 not included */
 INLINE vf unit(const uint32_t *bits) { return vtofloat(viload((const int32_t *)bits) >> 8 & viset(0xffffff)) * vset(0x1p-24f); }
@@ -146,13 +113,11 @@ KERNEL(dropout, pieces(a->size, 64), 200,
     double scale;)
 {
     const vf scale = vset((float)a->scale);
-    const vi flip = viset(INT32_MIN), threshold = viset((int32_t)((uint32_t)a->threshold ^ 0x80000000u));   /* unsigned order */
     for (int64_t i = begin; i < end; i++) {
         const philox p = philox_group(a->key, i, 0);
         for (int64_t j = 0; j < 64 && i * 64 + j < a->size; j += VL) {
             const int64_t at = i * 64 + j, n = a->size - at;
-            const vi bits = viload((const int32_t *)p.bits + j) ^ flip;
-            vstore_n(a->y + at, vpick(bits >= threshold, vload_n(a->x + at, n) * scale, vset(0)), n);
+            vstore_n(a->y + at, drop(vload_n(a->x + at, n), p.bits + j, (uint32_t)a->threshold, scale), n);
         }
     }
 }

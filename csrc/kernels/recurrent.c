@@ -1,116 +1,116 @@
 /* Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
 
-   The projection of all inputs is one matrix product beforehand; `gates` holds it when the recurrence starts. An item is a
-   block of batch rows that goes through all time steps: no thread waits for another. */
-#include "tile.h"
+   The projection of all inputs is one matrix product beforehand; `gates` holds it when the recurrence starts. Two ways to share
+   the work, chosen by the shape: an item is a block of batch rows that goes through all time steps, and no thread waits for
+   another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights stay in its thread's
+   cache. */
+#include "gates.h"
 
-enum { GATE_UNITS = 16, GATE_PANEL = 4 * GATE_UNITS };   /* a panel has the four gates of 16 units side by side */
-enum { LSTM_BLOCK = 64 };                                /* most rows of an item */
-#if VL == 16
-enum { LSTM_ROWS = 6 };                                  /* rows whose four vectors of sums fit the registers */
-#else
-enum { LSTM_ROWS = 3 };
-#endif
+enum { GATE_PANEL = 4 * GATE_UNITS };
 
-/* panels[q, p, g, j] = kernel[p, g, 16 q + j], zeros beyond the units.  One item: one panel of 16 units. */
-KERNEL(pack_gates, pieces(a->units, GATE_UNITS), a->units * GATE_PANEL,
-    float *panels;        /* (ceil(units / 16), units, 4, 16) */
-    const float *kernel;  /* (units, 4, units) */
-    int64_t units;)
+/* panels[q, p, g, j] = kernel[p, first + g, 16 q + j], zeros beyond the units.  One item: one panel of 16 units. */
+KERNEL(pack_gates, pieces(a->units, GATE_UNITS), a->units * a->gates * GATE_UNITS,
+    float *panels;        /* (ceil(units / 16), units, gates, 16) */
+    const float *kernel;  /* (units, of, units) */
+    int64_t units;
+    int64_t of;           /* gates in the kernel */
+    int64_t first;
+    int64_t gates;)       /* gates to pack, from the first */
 {
     for (int64_t q = begin; q < end; q++) {
-        float *out = a->panels + q * a->units * GATE_PANEL;
+        float *out = a->panels + q * a->units * a->gates * GATE_UNITS;
         const int64_t n = least(a->units - q * GATE_UNITS, GATE_UNITS);
-        const float *kernel = a->kernel + q * GATE_UNITS;
-        for (int64_t i = 0; i < 4 * a->units; i++, out += GATE_UNITS, kernel += a->units)
-            for (int64_t j = 0; j < GATE_UNITS; j += VL) vstore(out + j, vload_n(kernel + j, most(n - j, 0)));
+        for (int64_t p = 0; p < a->units; p++)
+            for (int64_t g = 0; g < a->gates; g++, out += GATE_UNITS) {
+                const float *kernel = a->kernel + (p * a->of + a->first + g) * a->units + q * GATE_UNITS;
+                for (int64_t j = 0; j < GATE_UNITS; j += VL) vstore(out + j, vload_n(kernel + j, most(n - j, 0)));
+            }
     }
 }
 
-typedef struct lstm_step {               /* what a step of a block works on, from the block's first row */
+/* The same rounded, two rows to a pair.  One item: one panel of 16 units. */
+KERNEL(pack_gates_bf16, pieces(a->units, GATE_UNITS), a->units * a->gates * GATE_UNITS / 2,
+    uint32_t *panels;     /* (ceil(units / 16), ceil(units / 2), gates, 16): two bfloat16 each */
+    const float *kernel;  /* (units, gates, units) */
+    int64_t units;
+    int64_t gates;)
+{
+    const int64_t row = a->gates * a->units;
+    for (int64_t q = begin; q < end; q++) {
+        uint32_t *out = a->panels + q * pieces(a->units, 2) * a->gates * GATE_UNITS;
+        const int64_t n = least(a->units - q * GATE_UNITS, GATE_UNITS);
+        for (int64_t p = 0; p < a->units; p += 2)
+            for (int64_t g = 0; g < a->gates; g++, out += GATE_UNITS) {
+                const float *kernel = a->kernel + p * row + g * a->units + q * GATE_UNITS;
+                for (int64_t j = 0; j < GATE_UNITS; j += VL) {
+                    const int64_t m = most(n - j, 0);
+                    vustore(out + j, vpairs(vload_n(kernel + j, m), p + 1 < a->units ? vload_n(kernel + row + j, m) : vset(0)));
+                }
+            }
+    }
+}
+
+typedef struct lstm_step {               /* what a step works on, from the block's first row */
     const float *panels;
-    int64_t units, activation, recurrent_activation;
+    int64_t rounded, depth;              /* rounded: panels, and used, hold pairs of bfloat16 in the place of numbers, depth of them */
+    int64_t units, activation, recurrent_activation, plain;    /* plain: tanh and sigmoid, no mask, whole vectors of units */
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next, *c;                     /* (rows, units) */
-    float *gates, *cells, *out;          /* at this time, from row to row by row_gates, row_units, row_out; or null */
-    int64_t row_gates, row_units, row_out;
-    uint8_t active[LSTM_BLOCK], shown[LSTM_BLOCK];   /* the row is not masked; its output is h, not 0 */
+    int64_t row;                         /* floats from row to row of these four */
+    float *gates, *cells, *out, *previous;   /* at this time, previous at the next; or null */
+    int64_t row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
+    gate_mask mask;
 } lstm_step;
 
-/* z = gates + used @ recurrent_kernel for the four gates of VL units, with the number of rows known to the compiler. */
-INLINE void lstm_product(vf (*z)[4], const float *gates, int64_t row_gates, const float *used, const float *b, int64_t units,
-                         int64_t n, const int rows)
+/* The cells of `rows` rows and one vector of units from the products of h in z. */
+INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
+                       const int64_t recurrent_activation, const int plain)
 {
-    vf sum[LSTM_ROWS][4];
-    for (int i = 0; i < rows; i++)
-        for (int g = 0; g < 4; g++) sum[i][g] = vload_n(gates + i * row_gates + g * units, n);
-    for (int64_t p = 0; p < units; p++, b += GATE_PANEL) {
-        vf v[4];
-        for (int g = 0; g < 4; g++) v[g] = vload(b + g * GATE_UNITS);
-        #pragma GCC unroll 6
-        for (int i = 0; i < rows; i++) {
-            const vf x = vset(used[i * units + p]);
-            for (int g = 0; g < 4; g++) sum[i][g] = vfma(x, v[g], sum[i][g]);
+    const int64_t units = s->units, keep = s->cells != 0, n = plain ? VL : least(units - unit, VL);
+    for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
+        if (!plain && !s->mask.active[row + i]) continue;
+        float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
+        const vf input = gate_activate(z[4 * i] + vload_n(gates, n), recurrent_activation);
+        const vf forget = gate_activate(z[4 * i + 1] + vload_n(gates + units, n), recurrent_activation);
+        const vf cell = gate_activate(z[4 * i + 2] + vload_n(gates + 2 * units, n), activation);
+        vstore_n(c, vfma(forget, vload_n(c, n), input * cell), n);
+        if (keep) {
+            vstore_n(gates, input, n);
+            vstore_n(gates + units, forget, n);
+            vstore_n(gates + 2 * units, cell, n);
         }
     }
-    for (int i = 0; i < rows; i++)
-        for (int g = 0; g < 4; g++) z[i][g] = sum[i][g];
-}
-
-/* The cell of `rows` rows and n units from the sums of their gates. */
-INLINE void lstm_cell(const lstm_step *s, vf (*z)[4], int64_t row, int64_t unit, int64_t rows, int64_t n,
-                      const int64_t activation, const int64_t recurrent_activation)
-{
-    const int64_t units = s->units;
-    for (int64_t i = row; i < row + rows; i++, z++) {
-        const int64_t at = i * units + unit;
-        vf h, c = vload_n(s->c + at, n);
-        if (s->active[i]) {
-            float *gates = s->gates + i * s->row_gates + unit;
-            const vf input = activate((*z)[0], recurrent_activation), forget = activate((*z)[1], recurrent_activation);
-            const vf cell = activate((*z)[2], activation), output = activate((*z)[3], recurrent_activation);
-            c = vfma(forget, c, input * cell);
-            h = output * activate(c, activation);
-            vstore_n(s->c + at, c, n);
-            if (s->cells) {
-                vstore_n(gates, input, n);
-                vstore_n(gates + units, forget, n);
-                vstore_n(gates + 2 * units, cell, n);
-                vstore_n(gates + 3 * units, output, n);
-            }
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t at = (row + i) * s->row + unit;
+        const vf c = vload_n(s->c + at, n);
+        vf h;
+        if (plain || s->mask.active[row + i]) {
+            float *gates = s->gates + (row + i) * s->row_gates + 3 * units + unit;
+            const vf output = gate_activate(z[4 * i + 3] + vload_n(gates, n), recurrent_activation);
+            h = output * gate_activate(c, activation);
+            if (keep) vstore_n(gates, output, n);
         } else h = vload_n(s->h + at, n);
         vstore_n(s->next + at, h, n);
-        if (s->cells) vstore_n(s->cells + i * s->row_units + unit, c, n);
-        if (s->out) vstore_n(s->out + i * s->row_out + unit, s->shown[i] ? h : vset(0), n);
+        if (keep) vstore_n(s->cells + (row + i) * s->row_units + unit, c, n);
+        if (s->previous) vstore_n(s->previous + (row + i) * s->row_units + unit, h, n);
+        if (s->out) vstore_n(s->out + (row + i) * s->row_out + unit, plain || s->mask.shown[row + i] ? h : vset(0), n);
     }
 }
 
-/* One step of `rows` rows. The rows go in tiles as even as can be, so that each has sums enough to hide the fma's latency. */
-static void lstm_rows(const lstm_step *s, int64_t rows)
+/* One step of `rows` rows for the units of the panels first <= q < last. */
+static void lstm_rows(const lstm_step *s, int64_t rows, int64_t first, int64_t last)
 {
-    const int64_t units = s->units, tiles = pieces(rows, LSTM_ROWS);
-    for (int64_t unit = 0; unit < units; unit += VL) {
-        const int64_t n = least(units - unit, VL);
-        const float *b = s->panels + unit / GATE_UNITS * units * GATE_PANEL + unit % GATE_UNITS;
+    const int64_t units = s->units, tiles = gate_tiles(rows, 4);
+    for (int64_t unit = first * GATE_UNITS; unit < least(last * GATE_UNITS, units); unit += VL)
         for (int64_t k = 0; k < tiles; k++) {
-            const int64_t row = rows * k / tiles, some = rows * (k + 1) / tiles - row;
-            const float *gates = s->gates + row * s->row_gates + unit, *used = s->used + row * units;
-            vf z[LSTM_ROWS][4];
-#define CASE(m) case m: lstm_product(z, gates, s->row_gates, used, b, units, n, m); break;
-            switch (some) {
-            CASE(1) CASE(2) CASE(3)
-#if VL == 16
-            CASE(4) CASE(5) CASE(6)
-#endif
-            default: break;
-            }
-#undef CASE
-            if (s->activation == ACT_TANH && s->recurrent_activation == ACT_SIGMOID)
-                lstm_cell(s, z, row, unit, some, n, ACT_TANH, ACT_SIGMOID);
-            else
-                lstm_cell(s, z, row, unit, some, n, s->activation, s->recurrent_activation);
+            const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
+            vf z[GATE_SUMS];
+            if (s->ahead) gate_prefetch(s->gates + s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
+            (s->rounded ? rounded_product4 : gate_product4)(z, s->used + row * s->row, s->row,
+                                                            s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, s->depth, some);
+            if (s->plain) lstm_cells(s, z, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
+            else lstm_cells(s, z, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
-    }
 }
 
 /* All time steps of a layer.  One item: a block of rows. */
@@ -121,7 +121,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     float *gates;         /* (batch, time, 4, units): before, what the inputs give; after, with cells, the gates where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *cells;               /* (batch, time, units): c after each step */
-    const float *panels;                 /* of recurrent_kernel, by pack_gates */
+    const void *panels;                  /* of recurrent_kernel, by pack_gates; rounded: by pack_gates_bf16 */
     OPTIONAL const float *initial_h;     /* (batch, units) */
     OPTIONAL const float *initial_c;     /* (batch, units) */
     OPTIONAL const uint8_t *mask;        /* (batch, time): 0 keeps the state */
@@ -129,107 +129,166 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     int64_t batch;
     int64_t time;
     int64_t units;
-    int64_t block;        /* rows of an item, at most LSTM_BLOCK; block * units at most 65536 */
+    int64_t block;        /* rows of an item, at most BLOCK_MOST; block * units at most 32768 */
     int64_t sequences;
     int64_t zero_masked;  /* the output of a masked step is 0; otherwise the one before */
     int64_t backwards;    /* the last time first */
     int64_t activation;
-    int64_t recurrent_activation;)
+    int64_t recurrent_activation;
+    int64_t rounded;)     /* the operands of h @ U to bfloat16 */
 {
-    const int64_t units = a->units, time = a->time;
+    const uint32_t state = a->rounded ? flush_denormals() : 0;
+    const int64_t units = a->units, time = a->time, row = gate_stride(units);
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k * a->block, rows = least(a->batch - first, a->block), size = rows * units;
-        const size_t bytes = (size_t)size * sizeof(float);
-        float *h = (float *)worker->scratch, *next = h + size, *c = next + size, *used = c + size;
+        const int64_t first = k * a->block, rows = least(a->batch - first, a->block), ahead = a->backwards ? -1 : 1;
+        float *h = (float *)worker->scratch, *next = h + rows * row, *c = next + rows * row, *used = c + rows * row;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
-        lstm_step s = { .panels = a->panels, .units = units, .c = c, .row_gates = time * 4 * units, .row_units = time * units,
-                        .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation };
-        uint8_t seen[LSTM_BLOCK] = {0};                  /* whether a step of the row was not masked yet */
-        if (a->initial_h) memcpy(h, a->initial_h + first * units, bytes); else memset(h, 0, bytes);
-        if (a->initial_c) memcpy(c, a->initial_c + first * units, bytes); else memset(c, 0, bytes);
+        lstm_step s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? pieces(units, 2) : units, .units = units, .c = c, .row = row,
+                        .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
+        gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
+        gate_load(c, row, a->initial_c ? a->initial_c + first * units : 0, rows, units);
         for (int64_t step = 0; step < time; step++) {
-            const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
-            for (int64_t i = 0; i < rows; i++) {
-                s.active[i] = !a->mask || a->mask[place + i * time];
-                seen[i] |= s.active[i];
-                s.shown[i] = a->zero_masked ? s.active[i] : seen[i];
-                if (a->previous) memcpy(a->previous + (place + i * time) * units, h + i * units, (size_t)units * sizeof(float));
-            }
-            if (scale)
-                for (int64_t i = 0; i < size; i += VL)
-                    vstore_n(used + i, vload_n(h + i, size - i) * vload_n(scale + i, size - i), size - i);
+            const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
+            gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
+            for (int64_t i = 0; i < rows && a->previous && !step; i++)
+                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
-            s.gates = a->gates + place * 4 * units;
+            if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
+            s.gates = a->gates + place * 4 * units, s.ahead = more * ahead * 4 * units;
             s.cells = a->cells ? a->cells + place * units : 0;
+            s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
-            lstm_rows(&s, rows);
+            lstm_rows(&s, rows, 0, pieces(units, GATE_UNITS));
             float *swap = h; h = next; next = swap;
         }
-        memcpy(a->last_h + first * units, h, bytes);
-        memcpy(a->last_c + first * units, c, bytes);
+        gate_store(a->last_h + first * units, h, row, rows, units);
+        gate_store(a->last_c + first * units, c, row, rows, units);
         if (!a->sequences)
             for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = seen[i] ? h[i * units + j] : 0;
+                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
     }
+    if (a->rounded) keep_denormals(state);
+}
+
+/* One step of a layer without masks, for few rows.  One item: a panel of 16 units. */
+KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (a->batch / 6.0 + 0.5),
+    float *next;          /* (batch, units): h after the step */
+    float *c;             /* (batch, units): before; after */
+    float *gates;         /* (batch, time, 4, units): before, what the inputs give; after, with cells, the gates */
+    OPTIONAL float *out;                 /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
+    OPTIONAL float *previous;            /* (batch, time, units): h before each step */
+    OPTIONAL float *cells;               /* (batch, time, units): c after each step */
+    const float *h;                      /* (batch, units) */
+    const float *panels;                 /* of recurrent_kernel, by pack_gates */
+    int64_t batch;        /* at most BLOCK_MOST */
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t sequences;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
+{
+    const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
+    const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
+    lstm_step s = { .panels = a->panels, .depth = units, .units = units, .used = a->h, .h = a->h, .next = a->next, .c = a->c, .row = units,
+                    .gates = a->gates + t * 4 * units, .cells = a->cells ? a->cells + t * units : 0, .row_gates = time * 4 * units,
+                    .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 4 * ahead,
+                    .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,
+                    .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                    .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
+        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    lstm_rows(&s, a->batch, begin, end);
 }
 
 /* ---- backward ---- */
 
-/* The derivative of an activation from its result. */
-INLINE vf slope(vf y, const int64_t activation)
-{
-    switch (activation) {
-    case ACT_RELU: return vpick(y > vset(0), vset(1), vset(0));
-    case ACT_SIGMOID: return y * (vset(1) - y);
-    case ACT_TANH: return vset(1) - y * y;
-    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vset(1), vset(0)), vset(0));
-    default: return vset(1);
-    }
-}
-
 typedef struct lstm_back {               /* a step of a block, backwards, from the block's first row */
+    const float *panels;
+    int64_t rounded, depth;              /* as in lstm_step, of panels and late */
+    int64_t units, activation, recurrent_activation, plain, final;   /* final: before the first step */
+    const float *late, *scale, *d_out;   /* d_z of the step after; h's mask; d_out; or null */
+    float *d_h, *d_c, *d_z;              /* d_h: what is to be added (null: nothing); (rows, units), (rows, units), (rows, 4, units) */
+    int64_t row, row_z;                  /* floats from row to row of these, and of late */
     const float *gates, *cells, *before; /* of this time; c before it, or null: 0 */
-    float *d_h, *d_c, *d_z, *d_gates;    /* (rows, units), (rows, units), (rows, 4, units), the same in memory */
-    float *d_bias;                       /* (4, units): added to */
-    int64_t units, row_gates, row_units, row_before;
-    uint8_t active[LSTM_BLOCK];
+    float *d_gates, *d_bias;             /* d_bias (4, units): added to */
+    const float *previous;               /* h before the step after; where it goes times the mask; the mask's gradient, added to; or null */
+    float *used, *d_scale;
+    int64_t row_gates, row_units, row_before, row_out, ahead;
+    gate_mask mask;
 } lstm_back;
 
-/* From the gradients of h and c those of the sums of the gates and of c one step before. */
-INLINE void lstm_cell_grad(const lstm_back *s, int64_t rows, const int64_t activation, const int64_t recurrent_activation)
+/* From the products z of the gradients of the step after with recurrent_kernel: the gradients of the sums of the gates. */
+INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
+                            const int64_t recurrent_activation, const int plain)
 {
-    const int64_t units = s->units;
-    for (int64_t unit = 0; unit < units; unit += VL) {
-        const int64_t n = least(units - unit, VL);
-        vf sum[4];
-        for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + g * units + unit, n);
-        for (int64_t i = 0; i < rows; i++) {
-            const int64_t at = i * units + unit;
-            float *d_z = s->d_z + 4 * i * units + unit, *d_gates = s->d_gates + i * s->row_gates + unit;
-            vf d[4] = { vset(0), vset(0), vset(0), vset(0) };
-            if (s->active[i]) {
-                const float *gates = s->gates + i * s->row_gates + unit;
-                const vf input = vload_n(gates, n), forget = vload_n(gates + units, n);
-                const vf cell = vload_n(gates + 2 * units, n), output = vload_n(gates + 3 * units, n);
-                const vf y = activate(vload_n(s->cells + i * s->row_units + unit, n), activation);
-                const vf before = s->before ? vload_n(s->before + i * s->row_before + unit, n) : vset(0);
-                const vf d_h = vload_n(s->d_h + at, n);
-                const vf d_c = vfma(d_h * output, slope(y, activation), vload_n(s->d_c + at, n));
-                d[0] = d_c * cell * slope(input, recurrent_activation);
-                d[1] = d_c * before * slope(forget, recurrent_activation);
-                d[2] = d_c * input * slope(cell, activation);
-                d[3] = d_h * y * slope(output, recurrent_activation);
-                vstore_n(s->d_c + at, d_c * forget, n);
-                vstore_n(s->d_h + at, vset(0), n);       /* h of a masked step comes from the step before: d_h stays */
-            }
-            for (int g = 0; g < 4; g++) {
-                vstore_n(d_z + g * units, d[g], n);
-                vstore_n(d_gates + g * units, d[g], n);
-                sum[g] = sum[g] + d[g];
-            }
+    const int64_t units = s->units, n = plain ? VL : least(units - unit, VL);
+    vf sum[4];
+    for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + g * units + unit, n);
+    for (int64_t i = row; i < row + rows; i++, z += 2) {
+        const int64_t at = i * s->row + unit;
+        vf d_h = s->late ? *z : vset(0);
+        if (s->scale && s->late) {
+            const vf scale = vload_n(s->scale + i * units + unit, n), h = vload_n(s->previous + i * s->row_units + unit, n);
+            vstore_n(s->used + i * s->row_units + unit, h * scale, n);
+            if (s->d_scale) vstore_n(s->d_scale + i * units + unit, vfma(d_h, h, vload_n(s->d_scale + i * units + unit, n)), n);
+            d_h = d_h * scale;
         }
-        for (int g = 0; g < 4; g++) vstore_n(s->d_bias + g * units + unit, sum[g], n);
+        if (s->d_h) d_h = d_h + vload_n(s->d_h + at, n);
+        if (s->final) {
+            vstore_n(s->d_h + at, d_h, n);
+            continue;
+        }
+        if (s->d_out && (plain || s->mask.shown[i])) d_h = d_h + vload_n(s->d_out + i * s->row_out + unit, n);
+        vf d[4] = { vset(0), vset(0), vset(0), vset(0) };
+        if (plain || s->mask.active[i]) {
+            const float *gates = s->gates + i * s->row_gates + unit;
+            const vf input = vload_n(gates, n), forget = vload_n(gates + units, n);
+            const vf cell = vload_n(gates + 2 * units, n), output = vload_n(gates + 3 * units, n);
+            const vf y = gate_activate(vload_n(s->cells + i * s->row_units + unit, n), activation);
+            const vf before = s->before ? vload_n(s->before + i * s->row_before + unit, n) : vset(0);
+            const vf d_c = vfma(d_h * output, slope(y, activation), vload_n(s->d_c + at, n));
+            d[0] = d_c * cell * slope(input, recurrent_activation);
+            d[1] = d_c * before * slope(forget, recurrent_activation);
+            d[2] = d_c * input * slope(cell, activation);
+            d[3] = d_h * y * slope(output, recurrent_activation);
+            vstore_n(s->d_c + at, d_c * forget, n);
+            d_h = vset(0);                               /* h of a masked step comes from the step before: there d_h stays */
+        }
+        if (s->d_h) vstore_n(s->d_h + at, d_h, n);
+        for (int g = 0; g < 4; g++) {
+            vstore_n(s->d_z + i * s->row_z + g * units + unit, d[g], n);
+            vstore_n(s->d_gates + i * s->row_gates + g * units + unit, d[g], n);
+            sum[g] = sum[g] + d[g];
+        }
     }
+    for (int g = 0; g < 4 && !s->final; g++) vstore_n(s->d_bias + g * units + unit, sum[g], n);
+}
+
+/* One step of `rows` rows for the units of the panels of 32 units first <= q < last. */
+static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int64_t last)
+{
+    const int64_t units = s->units, tiles = gate_tiles(rows, 2);
+    for (int64_t start = first * PANEL; start < least(last * PANEL, units); start = gate_after(start))
+        for (int64_t k = 0; k < tiles; k++) {
+            const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
+            vf z[GATE_SUMS];
+            for (int64_t unit = start; unit < least(start + PANEL, units) && s->ahead; unit += GATE_UNITS) {
+                gate_prefetch(s->gates + 4 * s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
+                gate_prefetch(s->before + s->ahead + row * s->row_before + unit, s->row_before, some, 0, 1);
+                if (s->d_out) gate_prefetch(s->d_out - units + row * s->row_out + unit, s->row_out, some, 0, 1);
+            }
+            if (s->late)
+                (s->rounded ? rounded_product2 : gate_product2)(z, s->late + row * s->row_z, s->row_z,
+                                                                s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth, some);
+            for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS)
+                if (s->plain) lstm_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
+                else lstm_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
+        }
 }
 
 /* Gradients of the sums of the gates at all times.  One item: a block of rows. */
@@ -246,7 +305,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     const float *gates;                  /* (batch, time, 4, units) */
     const float *previous;               /* (batch, time, units) */
     const float *cells;                  /* (batch, time, units) */
-    const float *panels;                 /* of recurrent_kernel transposed, (4 units, units), by pack */
+    const void *panels;                  /* of recurrent_kernel transposed, (4 units, units), by pack; rounded: by pack_bf16 */
     OPTIONAL const float *initial_c;     /* (batch, units) */
     OPTIONAL const uint8_t *mask;        /* (batch, time) */
     OPTIONAL const float *recurrent_mask;   /* (batch, units) */
@@ -258,78 +317,88 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     int64_t zero_masked;
     int64_t backwards;
     int64_t activation;
-    int64_t recurrent_activation;)
+    int64_t recurrent_activation;
+    int64_t rounded;)
 {
-    const int64_t units = a->units, time = a->time;
+    const uint32_t state = a->rounded ? flush_denormals() : 0;
+    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(4 * units);
+    const int64_t ahead = a->backwards ? units : -units;     /* from this time of `cells` to the step before */
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k * a->block, rows = least(a->batch - first, a->block), size = rows * units;
-        const size_t bytes = (size_t)size * sizeof(float);
-        float *d_h = (float *)worker->scratch, *d_c = d_h + size, *d_used = d_c + size, *d_z = d_used + size;
+        const int64_t first = k * a->block, rows = least(a->batch - first, a->block);
+        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *late = d_z + rows * row_z;
+        float *pairs = late + rows * row_z;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
-        float *d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0;
-        lstm_back s = { .d_h = d_h, .d_c = d_c, .d_z = d_z, .d_bias = a->d_bias + k * 4 * units, .units = units,
-                        .row_gates = time * 4 * units, .row_units = time * units };
-        int64_t start[LSTM_BLOCK];                       /* of each row, the first step not masked */
-        for (int64_t i = 0; i < rows; i++)
-            for (start[i] = 0; start[i] < time && a->mask; start[i]++)
-                if (a->mask[(first + i) * time + (a->backwards ? time - 1 - start[i] : start[i])]) break;
+        lstm_back s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? 2 * units : 4 * units, .units = units,
+                        .d_h = d_h, .d_c = d_c, .row = row, .row_z = row_z, .scale = scale,
+                        .d_bias = a->d_bias + k * 4 * units, .row_gates = time * 4 * units, .row_units = time * units,
+                        .row_out = time * units, .d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0,
+                        .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
+        gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
         memset(s.d_bias, 0, (size_t)(4 * units) * sizeof(float));
-        if (d_scale) memset(d_scale, 0, bytes);
-        memcpy(d_h, a->d_last_h + first * units, bytes);
-        memcpy(d_c, a->d_last_c + first * units, bytes);
+        if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
+        gate_load(d_h, row, a->d_last_h + first * units, rows, units);
+        gate_load(d_c, row, a->d_last_c + first * units, rows, units);
         if (!a->sequences)
             for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units && start[i] < time; j++) d_h[i * units + j] += a->d_out[(first + i) * units + j];
-        for (int64_t step = time - 1; step >= 0; step--) {
+                for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
-            for (int64_t i = 0; i < rows; i++) {
-                s.active[i] = !a->mask || a->mask[place + i * time];
-                if (!a->sequences || !(a->zero_masked ? s.active[i] : step >= start[i])) continue;
-                const float *d_out = a->d_out + ((first + i) * time + step) * units;
-                for (int64_t j = 0; j < units; j++) d_h[i * units + j] += d_out[j];
-            }
-            s.gates = a->gates + place * 4 * units, s.d_gates = a->d_gates + place * 4 * units;
-            s.cells = a->cells + place * units;
-            s.before = step ? s.cells + (a->backwards ? units : -units) : a->initial_c ? a->initial_c + first * units : 0;
-            s.row_before = step ? time * units : units;
-            if (a->activation == ACT_TANH && a->recurrent_activation == ACT_SIGMOID)
-                lstm_cell_grad(&s, rows, ACT_TANH, ACT_SIGMOID);
-            else
-                lstm_cell_grad(&s, rows, a->activation, a->recurrent_activation);
-            for (int64_t q = 0; q < units; q += PANEL) {  /* d_h += d_z @ recurrent_kernel transposed */
-                const tile product = {
-                    .out = (scale ? d_used : d_h) + q, .out_row = units, .a = d_z, .a_row = 4 * units, .a_depth = 1,
-                    .b = a->panels + q * 4 * units, .b_row = PANEL, .depth = 4 * units, .columns = least(units - q, PANEL),
-                    .accumulate = !scale,
-                };
-                tile_multiply(&product, rows);
-            }
-            for (int64_t i = 0; scale && i < rows; i++) {
-                const int64_t at = i * units;
-                const float *previous = a->previous + (place + i * time) * units;
-                float *used = a->used + (place + i * time) * units;
-                for (int64_t j = 0; j < units; j++) {
-                    used[j] = previous[j] * scale[at + j];
-                    d_h[at + j] = fma1(d_used[at + j], scale[at + j], d_h[at + j]);
-                    if (d_scale) d_scale[at + j] = fma1(d_used[at + j], previous[j], d_scale[at + j]);
-                }
-            }
+            s.final = step < 0, s.late = step + 1 < time ? late : 0, s.d_z = d_z;
+            if (a->rounded && s.late) s.late = gate_round(pairs, late, row_z, rows, 4 * units);
+            if (scale && s.late) s.previous = a->previous + place * units - ahead, s.used = a->used + place * units - ahead;
+            if (!s.final) {
+                gate_mask_back(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked, step);
+                s.d_out = a->sequences ? a->d_out + (first * time + step) * units : 0;
+                s.gates = a->gates + place * 4 * units, s.d_gates = a->d_gates + place * 4 * units;
+                s.cells = a->cells + place * units;
+                s.before = step ? s.cells + ahead : a->initial_c ? a->initial_c + first * units : 0;
+                s.row_before = step ? time * units : units;
+                s.ahead = step > 1 ? ahead : 0;
+            } else s.ahead = 0, s.d_h = d_h;
+            lstm_rows_grad(&s, rows, 0, pieces(units, PANEL));
+            float *swap = late; late = d_z; d_z = swap;
+            if (s.plain) s.d_h = 0;
         }
-        memcpy(a->d_initial_h + first * units, d_h, bytes);
-        memcpy(a->d_initial_c + first * units, d_c, bytes);
+        gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
+        gate_store(a->d_initial_c + first * units, d_c, row, rows, units);
     }
+    if (a->rounded) keep_denormals(state);
 }
 
-/* d_bias = the sum of the blocks' shares, block by block.  One item: one number. */
-KERNEL(lstm_d_bias, a->size, a->blocks,
-    float *d_bias;        /* (size) */
-    const float *shares;  /* (blocks, size) */
-    int64_t blocks;
-    int64_t size;)
+/* One step of lstm_units, backwards; step -1 gives the gradient of the first h.  One item: a panel of 32 units. */
+KERNEL(lstm_units_grad, pieces(a->units, PANEL), 4.0 * PANEL * a->units * (a->batch / 6.0 + 0.5),
+    float *d_gates;       /* (batch, time, 4, units): those of this step from those of the one after */
+    float *d_h;           /* (batch, units): before the last step, what arrives at the last h; after step -1, of the first */
+    float *d_c;           /* (batch, units) */
+    float *d_bias;        /* (4, units): added to, but at the last step */
+    OPTIONAL const float *d_out;         /* (batch, time, units) in the order of the steps */
+    const float *gates;                  /* (batch, time, 4, units) */
+    const float *cells;                  /* (batch, time, units) */
+    const float *panels;                 /* of recurrent_kernel transposed, (4 units, units), by pack */
+    OPTIONAL const float *initial_c;     /* (batch, units) */
+    int64_t batch;
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
 {
-    for (int64_t i = begin; i < end; i += VL) {
-        vf sum = vset(0);
-        for (int64_t k = 0; k < a->blocks; k++) sum = sum + vload_n(a->shares + k * a->size + i, end - i);
-        vstore_n(a->d_bias + i, sum, end - i);
+    const int64_t units = a->units, time = a->time, step = a->step, t = a->backwards ? time - 1 - step : step;
+    const int64_t back = a->backwards ? units : -units, last = step == time - 1, first = begin * PANEL, some = least(end * PANEL, units) - first;
+    lstm_back s = { .panels = a->panels, .depth = 4 * units, .units = units, .final = step < 0, .late = last ? 0 : a->d_gates + t * 4 * units - 4 * back,
+                    .d_h = last || step < 0 ? a->d_h : 0, .d_c = a->d_c, .row = units, .row_z = time * 4 * units, .d_bias = a->d_bias,
+                    .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
+                    .row_before = step > 0 ? time * units : units, .ahead = step > 1 ? back : 0,
+                    .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                    .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t g = 0; g < 4 && last; g++) memset(a->d_bias + g * units + first, 0, (size_t)some * sizeof(float));
+    if (step >= 0) {
+        s.gates = a->gates + t * 4 * units, s.cells = a->cells + t * units, s.d_gates = s.d_z = a->d_gates + t * 4 * units;
+        s.before = step ? s.cells + back : a->initial_c;
+        s.d_out = a->d_out ? a->d_out + step * units : 0;
     }
+    lstm_rows_grad(&s, a->batch, begin, end);
 }

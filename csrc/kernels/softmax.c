@@ -1,27 +1,38 @@
 /* Softmax. */
 #include "kernel.h"
 
-/* Largest of n numbers; NaN wins. */
+/* Largest of n numbers, NaN left out: in a softmax it shows in the sum. */
 INLINE float largest(const float *x, int64_t n)
 {
-    vf top[SUM16];
-    for (int k = 0; k < SUM16; k++) top[k] = vset(-INFINITY);
-    for (int64_t j = 0; j < n; j += 16)
-        for (int k = 0; k < SUM16 && j + k * VL < n; k++) top[k] = vmax(top[k], vload_or(x + j + k * VL, n - j - k * VL, -INFINITY));
-    return vmax16(top);
+    vf top[4];
+    float lane[VL];
+    int64_t j = 0;
+    for (int k = 0; k < 4; k++) top[k] = vset(-INFINITY);
+    for (; j + 4 * VL <= n; j += 4 * VL)
+        for (int k = 0; k < 4; k++) top[k] = vgreater(vload(x + j + k * VL), top[k]);
+    for (; j < n; j += VL) top[0] = vgreater(vload_or(x + j, n - j, -INFINITY), top[0]);
+    vstore(lane, vgreater(vgreater(top[0], top[1]), vgreater(top[2], top[3])));
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
+    return lane[0];
 }
 
 /* Sum of exp(x - top); the terms are stored in y where that is not null. */
 INLINE float exp_sum(float *y, const float *x, int64_t n, float top)
 {
     vf sum[SUM16] = {{0}};
-    for (int64_t j = 0; j < n; j += 16)
-        for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
-            const int64_t at = j + k * VL;
-            const vf e = vexp(vload_or(x + at, n - at, -INFINITY) - vset(top));
-            sum[k] += vpick(vlanes() < viset((int32_t)least(n - at, VL)), e, vset(0));
-            if (y) vstore_n(y + at, e, n - at);
+    int64_t j = 0;
+    for (; j + 16 <= n; j += 16)
+        for (int k = 0; k < SUM16; k++) {
+            const vf e = vexp(vload(x + j + k * VL) - vset(top));
+            sum[k] += e;
+            if (y) vstore(y + j + k * VL, e);
         }
+    for (int k = 0; k < SUM16 && j < n; k++, j += VL) {
+        const vf e = vexp(vload_or(x + j, n - j, -INFINITY) - vset(top));
+        sum[k] += vpick(vlanes() < viset((int32_t)least(n - j, VL)), e, vset(0));
+        if (y) vstore_n(y + j, e, n - j);
+    }
     return vsum16(sum);
 }
 
@@ -39,11 +50,11 @@ KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16
     for (int64_t i = begin; i < end; i++) {
         if (step == 1) {
             const float *x = a->x + i * n;
-            float *y = a->y + i * n;
-            const float top = largest(x, n), sum = exp_sum(a->logarithm ? 0 : y, x, n, top);
-            const vf scale = vset(1 / sum), shift = vset((float)log(sum));
-            for (int64_t j = 0; j < n; j += VL)
-                vstore_n(y + j, a->logarithm ? vload_n(x + j, n - j) - vset(top) - shift : vload_n(y + j, n - j) * scale, n - j);
+            float *y = a->y + i * n, *terms = n * (int64_t)sizeof(float) <= FD_SCRATCH ? (float *)worker->scratch : y;    /* aligned */
+            const float top = largest(x, n), sum = exp_sum(a->logarithm ? 0 : terms, x, n, top);
+            const vf scale = vset(1 / sum), shift = vset(a->logarithm ? (float)log(sum) : 0);
+            if (a->logarithm) for (int64_t j = 0; j < n; j += VL) vstore_n(y + j, vload_n(x + j, n - j) - vset(top) - shift, n - j);
+            else for (int64_t j = 0; j < n; j += VL) vstore_n(y + j, vload_n(terms + j, n - j) * scale, n - j);
             continue;
         }
         for (int64_t k = i % blocks * 16; k < least(step, i % blocks * 16 + 16); k += VL) {

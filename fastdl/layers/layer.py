@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 
-from .. import _core
-from ..op import Made, Symbol
+from .. import _core, dtype_policies
+from ..op import Made, Symbol, precision
 from ..structure import flatten, map_shapes, map_structure, pack
 from ..tensor import DTYPES, Parameter, Tensor, kernels
 from .context import auto_name, context, deferred_updates, snake_case, tracing  # noqa: F401
@@ -45,9 +45,10 @@ class Layer(Tracked):
         self.name = auto_name(snake_case(type(self).__name__)) if name is None else name
         if not isinstance(self.name, str) or not self.name or "/" in self.name:
             raise ValueError(f"{type(self).__name__}: name is {name!r}; a name is a string without a slash")
-        self._dtype = np.dtype(dtype or "float32")
-        if self._dtype.kind != "f" or self._dtype not in DTYPES:
-            raise ValueError(f"{type(self).__name__}: dtype is {dtype!r}; layers compute in float32 or float64")
+        try:
+            self.dtype_policy = dtype_policies.get(dtype)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: dtype is {dtype!r}: {error}") from None
         self.autocast, self._trainable = autocast, bool(trainable)
         if activity_regularizer is not None:
             from .. import regularizers
@@ -87,7 +88,7 @@ class Layer(Tracked):
 
     def get_config(self):
         """The arguments that make this layer again, as plain values."""
-        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype_policy.name}
         return {**config, **self._given_arguments()} if type(self).get_config is Layer.get_config else config
 
     def _given_arguments(self):
@@ -136,7 +137,8 @@ class Layer(Tracked):
     def _run(self, x, mask, args, kwargs):
         """Call `call` inside the context of this layer; everything is converted and built."""
         c = context
-        training, label, outermost = c.training, _set_label(self.path), c.outermost
+        training, label, outermost, bfloat16 = c.training, _set_label(self.path), c.outermost, precision.bfloat16
+        precision.bfloat16 = self._bfloat16
         if "training" in kwargs:
             if kwargs["training"] is None:
                 kwargs["training"] = training
@@ -163,7 +165,7 @@ class Layer(Tracked):
             self._explain(error, x)
             raise
         finally:
-            c.training, c.outermost = training, outermost
+            c.training, c.outermost, precision.bfloat16 = training, outermost, bfloat16
             _set_label(label)
 
     def _convert(self, args, kwargs):
@@ -408,10 +410,22 @@ class Layer(Tracked):
 
     @property
     def dtype(self):
-        """Name of the dtype of weights and computation."""
+        """Name of the dtype of weights and of tensors."""
         return DTYPES[self._dtype]
 
-    compute_dtype = variable_dtype = dtype
+    variable_dtype = dtype
+    compute_dtype = property(lambda self: self.dtype_policy.compute_dtype, doc="Name of the dtype of products.")
+
+    @property
+    def dtype_policy(self):
+        """The DTypePolicy of the layer."""
+        return self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy):
+        policy = dtype_policies.get(policy)
+        Parameter.moves += self.built                   # programs recorded under another policy are void
+        self._dtype_policy, self._dtype, self._bfloat16 = policy, np.dtype(policy.variable_dtype), policy.compute_dtype == "bfloat16"
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.__dict__.get('name')}, built={self.built}>"

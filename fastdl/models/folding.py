@@ -2,12 +2,12 @@
 
 Where no gradients are asked for, a convolution or Dense takes the BatchNormalization behind it into its weights (which a recorded
 prediction then computes once for each change of the weights), a sum with a residual and an activation into its end, and
-ZeroPadding2D before it into its padding. Results differ from those of the single layers by rounding only. In training,
-BatchNormalization takes in a sum and an activation; results are the same.
+ZeroPadding2D before it into its padding. Results differ from those of the single layers by rounding only. In training, a
+convolution takes in the padding, BatchNormalization the sum and the activation; results are the same.
 """
 
 from .. import activations, layers, ops
-from ..op import labelled
+from ..op import labelled, products
 from ..ops.activation import Relu, Relu6
 from ..ops.elementwise import Add
 
@@ -44,23 +44,22 @@ class Chain:
     """Nodes that run as one call: optional padding, the layer with the weights, normalization, residual, activation.
 
     inside     ids of the nodes that other Chains have taken
-    training   whether in training: then the first layer is a BatchNormalization
+    training   whether in training; BatchNormalization, which needs the statistics of its inputs, then begins a Chain of its own
     """
 
     def __init__(self, graph, first, inside, training=False):
         self.nodes, self.layer, self.source = [first], first.operation, first.source
         self.padding = self.normalization = self.residual = self.activation = None
         user = lambda node: (lambda found: found if id(found) not in inside else None)(graph.only_user(node))
-        if training:
-            self.follow(user, first)
-            return
         if isinstance(self.layer, (layers.Conv2D, layers.DepthwiseConv2D)) and self.layer.padding == "valid":
             before = graph.maker.get(self.source)
             if before and plain(before, layers.ZeroPadding2D) and graph.only_user(before) is first \
                     and before.operation.data_format == "channels_last":
                 self.nodes.insert(0, before)
                 self.source, self.padding = before.source, before.operation.padding
-        if self.layer.activation is not activations.linear:
+        if type(self.layer) is layers.BatchNormalization:
+            self.follow(user, first)
+        if training or self.layer.activation is not activations.linear:
             return
         after = user(first)
         if after and plain(after, layers.BatchNormalization) and after.operation.axis in (-1, len(first.shapes[0]) - 1):
@@ -94,7 +93,7 @@ class Chain:
                 node.run(tensors)
             return
         label = "+".join(node.operation.path or node.name if node.is_layer else node.name for node in self.nodes)
-        with labelled(label):
+        with labelled(label), products(self.layer._bfloat16):
             tensors[self.slot] = self.compute(*given)
 
     def compute(self, x, residual=None):
@@ -113,7 +112,7 @@ class Chain:
             y = ops.conv2d(x, kernel, bias, groups=layer.groups, **options) if type(layer) is layers.Conv2D else \
                 ops.depthwise_conv2d(x, kernel, bias, **options)
         if residual is None:
-            return y
+            return y if layer._fused is not None else layer.activation(y)
         if residual.shape != y.shape:                    # sizes that the graph does not know: one is broadcast
             return getattr(activations, activation or "linear")(y + residual)
         return ops.activated_sum(y, residual, activation)
@@ -155,6 +154,20 @@ def pool_of(graph, pool):
     return Pool(padding, pool) if inside and known and formats == {"channels_last"} else None
 
 
+def may_fold(graph):
+    """Whether there are neighbours that could be folded, as far as classes tell, which do not change."""
+    firsts = {layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, layers.BatchNormalization, layers.MaxPooling2D}
+    afters = {layers.BatchNormalization, layers.Add, layers.ReLU, layers.Activation}
+    for node in graph.nodes:
+        if node.is_layer and type(node.operation) in firsts:
+            after, before = graph.only_user(node), graph.maker.get(node.source)
+            if after and (type(after.operation) in afters or after.operation in (Add, Relu, Relu6)):
+                return True
+            if before and type(before.operation) is layers.ZeroPadding2D:
+                return True
+    return False
+
+
 def folded(graph, training):
     """The steps of a graph in order: Chains and Pools in the place of their last nodes, and the other nodes."""
     last, inside = {}, set()
@@ -162,11 +175,9 @@ def folded(graph, training):
         if id(node) in inside or not node.is_layer:
             continue
         found = None
-        if training:
-            found = Chain(graph, node, inside, True) if plain(node, layers.BatchNormalization) and node.operation.trainable else None
-        elif any(plain(node, kind) for kind in (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
-            if getattr(node.operation, "data_format", "channels_last") == "channels_last":
-                found = Chain(graph, node, inside)
+        kinds = layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization if training and node.operation.trainable else layers.Dense
+        if any(plain(node, kind) for kind in kinds) and getattr(node.operation, "data_format", "channels_last") == "channels_last":
+            found = Chain(graph, node, inside, training)
         elif plain(node, layers.MaxPooling2D):
             found = pool_of(graph, node)
         if found and len(found.nodes) > 1:

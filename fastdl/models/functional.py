@@ -7,7 +7,7 @@ from ..layers.layer import Layer
 from ..op import Symbol
 from ..structure import flatten, map_structure, pack
 from ..tensor import grad_enabled
-from .folding import folded
+from .folding import folded, may_fold
 from .fusion import fused
 
 
@@ -165,7 +165,7 @@ class Graph:
         for node in self.nodes:
             for slot in node.slots:
                 self.users.setdefault(slot, []).append(node)
-        self.plain_steps = self._with_releases(fused(self, self.nodes))
+        self.plain_steps, self.may_fold = self._with_releases(fused(self, self.nodes)), may_fold(self)
 
     def _with_releases(self, steps):
         """[(step, the slots that nothing needs after it)]."""
@@ -203,7 +203,7 @@ class Graph:
     def run(self, values):
         """The outputs, in their structure, for the inputs' tensors (or Symbols) in order."""
         tensors = [*values, *[None] * (len(self.slots) - len(values))]
-        fold = not context.tracing and (context.training or not grad_enabled())
+        fold = self.may_fold and not context.tracing and (context.training or not grad_enabled())
         for step, release in self._with_releases(fused(self, folded(self, bool(context.training)))) if fold else self.plain_steps:
             step.run(tensors)
             for slot in release:

@@ -3,6 +3,7 @@
 from .. import ops
 from ..layers import Conv2D, MaxPooling2D
 from ..op import labelled
+from ..ops.convolution import LEAST_DEPTH
 from ..ops.pooled_convolution import PooledConv2D
 from ..tensor import Tensor
 from .folding import plain
@@ -33,6 +34,7 @@ def pooled(graph, node):
         return None
     layer, pool = node.operation, after.operation
     fits = pool.pool_size == pool.strides == (2, 2) and pool.padding == "valid" and layer._fused is not None
+    fits = fits and not (layer._bfloat16 and layer.kernel.size // layer.kernel.shape[-1] >= LEAST_DEPTH)
     last = layer.data_format == pool.data_format == "channels_last"
     takes = fits and last and PooledConv2D.takes(layer.kernel.shape, layer.strides, layer.dilation_rate, layer.groups, layer._fused)
     return PooledConvolution(node, after) if takes else None

@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import _core, optimizers, random as random_module
 from ..callbacks import CallbackList, History, ProgressBar
+from ..config import winograd_enabled
 from ..data.batches import Arrays, as_kind, source_of
 from ..errors import explanations
 from ..layers.layer import deferred_updates
@@ -396,12 +397,12 @@ class Trainer:
     def _remember(self, mode, recorded):
         if mode and recorded.last:
             program, inputs, result = recorded.last
-            self.__dict__.setdefault("_quick", {})[mode] = \
+            self.__dict__.setdefault("_quick", {})[mode, winograd_enabled()] = \
                 Parameter.changes, Parameter.moves, _core.get_isa(), program, tuple(t.array for t in inputs), result
 
     def _again(self, mode, arrays):
         """Replay the last program of this mode, if it takes such arrays and nothing has changed since; its result in a list, or None."""
-        known = self.__dict__.get("_quick", {}).get(mode)
+        known = self.__dict__.get("_quick", {}).get((mode, winograd_enabled()))
         if known is None or known[0] != Parameter.changes or known[1] != Parameter.moves or known[2] != _core.get_isa() \
                 or len(known[4]) != len(arrays) or not known[3].replay(known[4], arrays):
             return None

@@ -1,9 +1,11 @@
 """Operations on tensors: functions that take tensors, arrays or numbers and return tensors."""
 
 from .activation import *  # noqa: F401,F403
+from .attention import *  # noqa: F401,F403
 from .convolution import *  # noqa: F401,F403
 from .creation import *  # noqa: F401,F403
 from .depthwise import *  # noqa: F401,F403
+from .einsum import *  # noqa: F401,F403
 from .elementwise import *  # noqa: F401,F403
 from .indexing import *  # noqa: F401,F403
 from .joining import *  # noqa: F401,F403
@@ -18,6 +20,8 @@ from .pooled_convolution import *  # noqa: F401,F403
 from .pooling import *  # noqa: F401,F403
 from .random import *  # noqa: F401,F403
 from .recurrent import *  # noqa: F401,F403
+from .gru import *  # noqa: F401,F403
+from .simple_rnn import *  # noqa: F401,F403
 from .reduction import *  # noqa: F401,F403
 from .shape import *  # noqa: F401,F403
 from .softmax import *  # noqa: F401,F403

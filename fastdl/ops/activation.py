@@ -167,6 +167,7 @@ class ActivatedSum(Op):
     """
 
     activation: str = "relu"
+    overwrites = 0
 
     def shape(self, x1, x2):
         if x1.shape != x2.shape or x1.dtype != x2.dtype:

@@ -6,11 +6,14 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
+from . import bfloat16_convolution, winograd
 from .linear import PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
 
+FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
+LEAST_DEPTH = 32                # patches of fewer numbers are not rounded to bfloat16: their products are over before that pays
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
 
 
@@ -114,6 +117,14 @@ def conv2d(out, images, panels, bias, *, batch, height, width, channels, filters
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_few_channels(out, images, panels, bias, *, batch, height, width, channels, filters, activation, **window):
+    seen = windows(images.reshape(batch, height, width, channels), dilation_height=1, dilation_width=1, **window)
+    depth = math.prod(seen.shape[3:])
+    y = seen.reshape(math.prod(seen.shape[:3]), depth) @ unpacked(panels, 1, depth, filters)[0]
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
 def _classes(kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width, top, left):
     """The kernel's places (ky, kx) in the order of conv2d_pack_flipped."""
     for cy in range(stride_height):
@@ -151,6 +162,12 @@ def conv2d_d_images(d_images, d_out, panels, *, channels, filters, groups, **siz
     col2im(d_images, d_patches, channels=channels, **sizes)
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_d_few_channels(d_images, d_out, kernel, *, filters, **sizes):
+    d_patches = d_out.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    col2im(d_images, d_patches, **sizes)
+
+
 def _by_piece(x, piece):
     """The rows of x in pieces: (pieces, piece, columns), zeros behind the last."""
     n = -(-len(x) // piece)
@@ -177,25 +194,6 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
     for g in range(groups):
         rows = seen[:, :, :, g].reshape(len(seen), piece, places * taken)
         d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ d[:, :, g * columns:(g + 1) * columns]
-
-
-@twin
-def im2col(patches, images, *, batch, height, width, channels, **sizes):  # noqa: F811
-    seen = windows(images.reshape(batch, height, width, channels), **sizes)
-    patches.reshape(seen.shape)[...] = seen
-
-
-@twin
-def col2im(images, patches, *, batch, height, width, channels, out_height, out_width, kernel_height, kernel_width,
-           stride_height, stride_width, dilation_height, dilation_width, top, left):
-    padded = np.zeros((batch, reach(out_height, stride_height, kernel_height, dilation_height, top + height),
-                       reach(out_width, stride_width, kernel_width, dilation_width, left + width), channels), images.dtype)
-    patches = patches.reshape(batch, out_height, out_width, kernel_height, kernel_width, channels)
-    for ky, kx in np.ndindex(kernel_height, kernel_width):
-        y, x = ky * dilation_height, kx * dilation_width
-        padded[:, y:y + out_height * stride_height:stride_height, x:x + out_width * stride_width:stride_width][
-            :, :out_height, :out_width] += patches[:, :, :, ky, kx]
-    images.reshape(batch, height, width, channels)[...] = padded[:, top:top + height, left:left + width]
 
 
 # ---- ops --------------------------------------------------------------------------------------------------------------
@@ -235,7 +233,8 @@ class Conv2D(Windows, Op):
 
     padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh". With groups, the
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
-    a matrix of all patches in memory, and takes no groups.
+    a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
+    groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
     """
 
     strides: tuple = (1, 1)
@@ -243,7 +242,8 @@ class Conv2D(Windows, Op):
     dilation: tuple = (1, 1)
     groups: int = 1
     activation: str = None
-    algorithm: str = "implicit"
+    algorithm: str = "auto"
+    bfloat16: bool = False
 
     def shape(self, images, kernel, bias=None):
         if len(images.shape) != 4 or len(kernel.shape) != 4:
@@ -260,10 +260,11 @@ class Conv2D(Windows, Op):
         if filters % groups:
             raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, filters)
-        if self.algorithm not in ("implicit", "im2col") or self.algorithm == "im2col" and groups > 1:
-            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'implicit' and, for one group, "
-                             "'im2col'")
+        if self.algorithm not in ("auto", "implicit", *winograd.TILES) and (self.algorithm != "im2col" or groups > 1):
+            raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'auto', 'implicit' and, for one "
+                             f"group, 'im2col', {', '.join(map(repr, winograd.TILES))}")
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
+        self.tile = winograd.tile_of(self, filters)
         return images.shape[0], sizes["out_height"], sizes["out_width"], filters
 
     def forward(self, out, images, kernel, bias=None):
@@ -271,14 +272,21 @@ class Conv2D(Windows, Op):
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
-        if images.shape[:3] == out.shape[:3] and self.groups == kernel_height == kernel_width == 1:
-            self.patches = images
-        elif self.algorithm == "im2col":
+        self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
+        if self.bfloat16:
+            self.tile = 0                                     # Winograd's algorithm has kernels of its own there
+        if self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
         if self.patches is not None:
             product(self, out, self.patches, kernel, bias, rows=self.pixels, columns=filters, depth=depth, left_row=depth,
                     left_depth=1, right_depth=filters, right_column=1, activation=self.act)
+            return
+        if self.bfloat16:
+            bfloat16_convolution.conv2d(self, out, images, kernel, bias)
+            return
+        if self.tile:
+            winograd.convolve(self, out, images, kernel, bias)
             return
         each = panel_floats(depth, columns)
         flat = kernel.reshape(-1)
@@ -288,18 +296,24 @@ class Conv2D(Windows, Op):
                 kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
 
         panels = self.prepared((self.groups * each,), pack, kernel)
+        if self.groups == 1 and taken < FEW and depth <= FEW_DEPTH and pair(self.dilation) == (1, 1):
+            sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width")}
+            kernels.conv2d_few_channels(out, images, panels, bias, **sizes, filters=filters, activation=self.act)
+            return
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
-        implicit, size, filters = self.patches is None and d_kernel is not None, self.kernel.size, self.kernel.shape[3]
+        size, filters = self.kernel.size, self.kernel.shape[3]
+        implicit = self.patches is None and d_kernel is not None and not self.tile
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
             piece = max(512, -(-self.pixels // (16 if size > 8192 else 64)))
             count = -(-self.pixels // piece)
             parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
-            kernels.conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
-                                    filters=filters, groups=self.groups, activation=self.act, piece=piece)
+            conv2d_d_kernel = kernels.conv2d_d_kernel_bf16 if self.bfloat16 else kernels.conv2d_d_kernel
+            conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
+                            filters=filters, groups=self.groups, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
@@ -308,7 +322,9 @@ class Conv2D(Windows, Op):
         d_z = d_out if d_z is None else d_z
         if d_bias is not None and not implicit:
             sum_columns(self, d_bias, d_z, self.pixels, filters)
-        if d_kernel is not None and not implicit:
+        if d_kernel is not None and self.tile:
+            winograd.kernel_gradient(self, d_kernel, d_z)
+        elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
                     left_depth=size // filters, right_depth=filters, right_column=1)
         if d_images is not None:
@@ -316,21 +332,33 @@ class Conv2D(Windows, Op):
 
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
+        if self.tile:
+            winograd.images_gradient(self, d_images, d_z)
+            return
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
-        # With few channels the columns of conv2d_d_images are mostly empty, and a matrix of patches is small.
-        if self.patches is None and (taken > 8 or depth > 4 * filters or self.groups > 1):
+        if self.patches is not None:
+            d_patches = self.empty((self.pixels, depth))
+            product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
+                    right_depth=1, right_column=filters)
+            kernels.col2im(d_images, d_patches, **self.sizes)
+        elif self.bfloat16:
+            bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
+        elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+            kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
+        else:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
             window = {name: self.sizes[name] for name in WINDOW}
             kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups,
                                         **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
-            return
-        d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
-        product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
-                right_depth=1, right_column=filters)
-        if d_patches is not d_images:
-            kernels.col2im(d_images, d_patches, **self.sizes)
+
+    def lines(self):
+        """Numbers of an image's row in the lines of conv2d_d_few_channels, which has scratch for 2 ** 17 of them, 2 ** 16 products and
+        4096 filters."""
+        s = self.sizes
+        length = -(-s["out_width"] // PANEL) * PANEL + (s["kernel_width"] - 1) * s["dilation_width"] // s["stride_width"] + 1
+        return s["channels"] * s["stride_width"] * length
 
     def definition(self, images, kernel, bias=None):
         (rows, top), (columns, left) = self.places(images, kernel.shape[:2])
@@ -359,13 +387,30 @@ class Conv2D(Windows, Op):
         case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
+        case(images=(2, 7, 6, 5), kernel=(3, 3, 5, 7), bias=(7,), activation="relu", bfloat16=True),
+        case(images=(2, 7, 6, 33), kernel=(3, 2, 33, 17), bias=(17,), padding="same", strides=(2, 3), activation="tanh", bfloat16=True),
+        case(images=(1, 8, 9, 16), kernel=(3, 3, 8, 6), padding=((2, 1), (0, 3)), dilation=(2, 1), groups=2, bfloat16=True),
+        case(images=(1, 9, 8, 9), kernel=(2, 3, 9, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0)), bfloat16=True),
+        case(images=(2, 5, 5, 35), kernel=(1, 1, 35, 34), bias=(34,), activation="relu", bfloat16=True),
+        case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
+        case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
+        case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
+        *winograd.cases,
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
-             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same")]
+             case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 64), bias=(64,), activation="relu", padding="same"),
+             case(images=(8, 28, 28, 128), kernel=(3, 3, 128, 128), bias=(128,), padding="same"),
+             case(images=(8, 14, 14, 256), kernel=(3, 3, 256, 256), bias=(256,), padding="same"),
+             case(images=(8, 7, 7, 512), kernel=(3, 3, 512, 512), bias=(512,), padding="same"),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 256), bias=(256,)),
+             case(images=(8, 56, 56, 64), kernel=(1, 1, 64, 128), strides=(2, 2)),
+             case(images=(8, 56, 56, 64), kernel=(3, 3, 64, 128), padding="same", strides=(2, 2)),
+             *winograd.bench]
 
 
 def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1, activation=None,  # noqa: F811
-           algorithm="implicit"):
+           algorithm="auto"):
     """Two-dimensional convolution, with bias and activation: (batch, out_height, out_width, filters).
 
     images   (batch, height, width, channels)

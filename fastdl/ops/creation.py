@@ -54,6 +54,7 @@ class FullLike(Full):
         super().forward(y)
 
     cases = [case(x=(2, 3), value=1.5, dtype_name=None), case(x=(2,), value=2, dtype_name="int32")]
+    bench = [case(x=(1 << 22,), value=1.5, dtype_name=None)]
 
 
 class Copy(Op):
@@ -71,6 +72,7 @@ class Copy(Op):
         move(y, x, x.shape, strides_of(x.shape), strides_of(x.shape))
 
     cases = [case(x=(2, 3)), case(x=())]
+    bench = [case(x=(1 << 22,))]
 
 
 class StopGradient(Op):

@@ -7,12 +7,12 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from .convolution import IMAGES, Windows, col2im, windows
-from .linear import activate, activation_of, sum_columns
+from .linear import activate, activation_grad as before_activation, activation_of, sum_columns
 
 __all__ = ["depthwise_conv2d"]
 
 KERNEL = "height, width, channels, depth_multiplier"
-MOST_PLACES = 1 << 16            # of a kernel: a list of them must fit in a thread's scratch
+MOST_PLACES = 1 << 16            # of a kernel: a list of its rows must fit in a thread's scratch
 
 
 @twin
@@ -43,11 +43,18 @@ def depthwise_conv2d_d_images(d_images, d_out, kernel, *, channels, kernel_heigh
 
 
 @twin(flops=_flops)
-def depthwise_conv2d_d_kernel(d_kernel, d_out, images, *, batch, height, width, channels, piece, **window):
+def depthwise_conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height, width, channels, activation, piece, **window):
+    d = d_out.reshape(-1, channels)
+    if out is not None:
+        before_activation(d_z, d_out, out, size=d_out.size, activation=activation)
+        d = d_z.reshape(-1, channels)
     seen = windows(images.reshape(batch, height, width, channels), **window)
-    terms = (seen * d_out.reshape(*seen.shape[:3], 1, 1, channels)).sum(2).reshape(-1, *seen.shape[3:])
+    d = d.reshape(*seen.shape[:3], 1, 1, channels)
+    terms, sums = (seen * d).sum(2).reshape(-1, *seen.shape[3:]), d.sum(2).reshape(-1, channels)
     for i, part in enumerate(d_kernel.reshape(-1, *seen.shape[3:])):
         part[...] = terms[i * piece:(i + 1) * piece].sum(0)
+        if d_bias is not None:
+            d_bias[i] = sums[i * piece:(i + 1) * piece].sum(0)
 
 
 class DepthwiseConv2D(Windows, Op):
@@ -90,16 +97,21 @@ class DepthwiseConv2D(Windows, Op):
         d_z, sizes = d_out, self.sizes
         if self.act:
             d_z = self.empty(d_out.shape)
-            kernels.activation_grad(d_z, d_out, self.out, size=d_out.size, activation=self.act)
-        if d_bias is not None:
-            sum_columns(self, d_bias, d_z, math.prod(d_out.shape[:3]), d_out.shape[3])
         if d_kernel is not None:
             rows = sizes["batch"] * sizes["out_height"]
             piece = max(1, -(-rows // 64))
             count = -(-rows // piece)
-            parts = self.empty((count, d_kernel.size))
-            kernels.depthwise_conv2d_d_kernel(parts, d_z, self.seen, **sizes, piece=piece)
+            parts, sums = self.empty((count, d_kernel.size)), None if d_bias is None else self.empty((count, d_bias.size))
+            activated = (d_z, d_out, self.out) if self.act else (None, d_out, None)
+            kernels.depthwise_conv2d_d_kernel(parts, sums, *activated, self.seen, **sizes, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=d_kernel.size)
+            if d_bias is not None:
+                kernels.sum_parts(d_bias, sums, outer=1, count=count, size=d_bias.size)
+        else:
+            if self.act:
+                kernels.activation_grad(d_z, d_out, self.out, size=d_out.size, activation=self.act)
+            if d_bias is not None:
+                sum_columns(self, d_bias, d_z, math.prod(d_out.shape[:3]), d_out.shape[3])
         if d_images is not None:
             d_seen = d_images if self.times == 1 else self.empty(self.seen.shape)
             kernels.depthwise_conv2d_d_images(d_seen, d_z, self.kernel, **sizes)
@@ -127,7 +139,13 @@ class DepthwiseConv2D(Windows, Op):
         case(images=(1, 9, 8, 4), kernel=(2, 2, 4, 1), strides=(3, 4), activation="relu6"),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 1), bias=(2,)),
     ]
-    bench = [case(images=(8, 56, 56, 128), kernel=(3, 3, 128, 1), bias=(128,), padding="same", activation="relu")]
+    bench = [
+        case(images=(8, 56, 56, 144), kernel=(3, 3, 144, 1), padding="same"),
+        case(images=(1, 112, 112, 32), kernel=(3, 3, 32, 1), bias=(32,), padding="same", activation="relu"),
+        case(images=(1, 112, 112, 96), kernel=(3, 3, 96, 1), padding=((0, 1), (0, 1)), strides=(2, 2)),
+        case(images=(1, 7, 7, 960), kernel=(3, 3, 960, 1), padding="same"),
+        case(images=(8, 14, 14, 672), kernel=(5, 5, 672, 1), padding="same"),
+    ]
 
 
 def depthwise_conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), activation=None):  # noqa: F811

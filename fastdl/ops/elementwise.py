@@ -88,6 +88,8 @@ class Binary(Op, abstract=True):
     returns  the broadcast shape
     """
 
+    bench = [case(x1=(1 << 22,), x2=(1 << 22,))]
+
     def __init_subclass__(cls, **kw):
         super().__init_subclass__(**kw)
         own = getattr(kernels, cls.name, None)
@@ -162,8 +164,10 @@ class Subtract(Binary):
     def backward(self, d_y, d_x1, d_x2):
         if d_x1 is not None:
             sum_over(self, d_x1, d_y, self.layout.reduced[0])
-        if d_x2 is not None:
-            sum_over(self, d_x2, d_y, self.layout.reduced[1] or [(d_y.size, False)], divisor=-1.0)
+        if d_x2 is not None and self.layout.reduced[1]:
+            sum_over(self, d_x2, d_y, self.layout.reduced[1], divisor=-1.0)
+        elif d_x2 is not None:
+            kernels.negative(d_x2, d_y, size=d_y.size)
 
     cases = Add.cases
 
@@ -215,6 +219,7 @@ class Power(Binary):
 
     cases = [case(x1=np.float32([[0.5], [2], [3.7]]), x2=(3, 17)), case(x1=np.float32([0.3, 1.7]), x2=np.float32(2.5)),
              case(x1=integers((5, 1), 9), x2=integers((7,), 4)), case(x1=integers((5,), 9, "int64") - 4, x2=integers((5,), 7, "int64") - 2)]
+    bench = [case(x1=(1 << 22,), x2=np.float32(2)), case(x1=(1 << 20,), x2=(1 << 20,))]
 
 
 class Maximum(Binary):
@@ -332,6 +337,7 @@ class Where(Binary):
     cases = [case(condition=integers((3, 5), 2, "bool"), x1=(3, 5), x2=(3, 5)), case(condition=integers((3, 1), 2, "bool"), x1=(17,), x2=()),
              case(condition=integers((3, 1, 5, 1), 2), x1=(2, 1, 3), x2=(3, 1, 1, 1)), case(condition=(4,), x1=integers((4,), 9), x2=integers((4,), 8)),
              case(condition=integers((4,), 2, "bool"), x1=integers((4,), 9, "int64"), x2=integers((), 8, "int64"))]
+    bench = [case(condition=integers((1 << 22,), 2, "bool"), x1=(1 << 22,), x2=(1 << 22,))]
 
 
 class Cast(Op):
@@ -355,6 +361,7 @@ class Cast(Op):
     cases = [case(x=x, dtype_name=name) for x in (integers((35,), 300) - 100, integers((7,), 2, "bool"), integers((7,), 256, "uint8"),
                                                   integers((7,), 9, "int64") - 4, (35,)) for name in ("int32", "int64", "bool")]
     cases += [case(x=integers((35,), 300) - 100, dtype_name="float32"), case(x=integers((35,), 200), dtype_name="uint8")]
+    bench = [case(x=(1 << 22,), dtype_name="int32")]
 
 
 @twin

@@ -172,10 +172,16 @@ def take(out, x, indices, *, outer, size, inner, count):
 
 
 @twin
-def take_grad(d_x, d_out, indices, *, outer, size, inner, count):
-    d_x = d_x.reshape(outer, size, inner)
+def order_indices(order, first, indices, *, size, count):
+    order[...] = np.argsort(indices.reshape(-1), kind="stable")
+    first[...] = np.searchsorted(indices.reshape(-1)[order], np.arange(size + 1))
+
+
+@twin
+def take_grad(d_x, d_out, order, first, *, outer, size, inner, count):
+    d_x, d_out = d_x.reshape(outer, size, inner), d_out.reshape(outer, count, inner)
     d_x[...] = 0
-    np.add.at(d_x, (slice(None), indices.reshape(-1)), d_out.reshape(outer, count, inner))
+    np.add.at(d_x, (slice(None), np.repeat(np.arange(size), np.diff(first))), d_out[:, order])
 
 
 class Take(Op):
@@ -221,7 +227,10 @@ class Take(Op):
 
     def backward(self, d_out, d_x, d_indices):
         if d_x is not None:
-            kernels.take_grad(d_x, d_out, self.indices, **self.about)
+            count, size = self.about["count"], self.about["size"]
+            order, first = self.empty((count,), "int32"), self.empty((size + 1,), "int32")
+            kernels.order_indices(order, first, self.indices, size=size, count=count)
+            kernels.take_grad(d_x, d_out, order, first, **self.about)
         if d_indices is not None:
             kernels.fill(d_indices, size=d_indices.size, value=0.0)
 
@@ -263,7 +272,7 @@ class Embedding(Take):
     cases = [case(indices=integers((2, 5), 11), table=(11, 3)), case(indices=integers((3,), 1), table=(1, 16)),
              case(indices=integers((4, 9), 300, "int64"), table=(300, 67)), case(indices=integers((0, 4), 5), table=(5, 4)),
              case(indices=np.array([[0.5, 2.75]], "float32"), table=(3, 33))]
-    bench = [case(indices=integers((32, 80), 10000), table=(10000, 64))]
+    bench = [case(indices=integers((32, 80), 10000), table=(10000, 64)), case(indices=integers((8192,), 10000), table=(10000, 256))]
     wrong = [case(indices=integers((2, 5), 11), table=(11,))]
 
     def definition(self, indices, table):

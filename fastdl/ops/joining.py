@@ -47,6 +47,7 @@ class Concatenate(Op):
             at += shape[axis] * strides[axis]
 
     cases = [case(a=(2, 3), b=(2, 5)), case(a=(1, 3, 2), b=(4, 3, 2), c=(2, 3, 2), axis=0), case(a=(3,), axis=0), case(a=(2, 0), b=(2, 17))]
+    bench = [case(a=(32, 28, 28, 64), b=(32, 28, 28, 64))]
     wrong = [case(a=(2, 3), b=(3, 3)), case(a=(2, 3), b=(2,)), case(a=(2, 3), b=(2, 3), axis=2)]
 
 
@@ -102,6 +103,7 @@ class Split(Op):
             move(d_x, d_y, d_y.shape, strides, strides_of(d_y.shape), y_start=start)
 
     cases = [case(x=(2, 7), cuts=(3, 4), axis=1), case(x=(6, 2, 5), cuts=(1,)), case(x=(3, 2, 17), cuts=(0, 16), axis=-1), case(x=(3,), cuts=())]
+    bench = [case(x=(4096, 1024), cuts=(256, 512), axis=1)]
     wrong = [case(x=(3,), cuts=(4,)), case(x=(3,), cuts=(2, 1)), case(x=(3,), axis=1)]
 
 
@@ -219,6 +221,7 @@ class BroadcastTo(Repeating):
         return self.newshape, (1,) * (len(self.newshape) - len(shape)) + shape
 
     cases = [case(x=(3, 1), newshape=(2, 3, 17)), case(x=(), newshape=(5,)), case(x=(2, 3), newshape=(2, 3)), case(x=(1, 3), newshape=(0, 3))]
+    bench = [case(x=(1024, 1), newshape=(1024, 4096))]
     wrong = [case(x=(2, 3), newshape=(3,)), case(x=(2,), newshape=(3,))]
 
 
@@ -238,6 +241,7 @@ class Tile(Repeating):
         return tuple(n for r, size in zip(self.repeats, shape) for n in (r, size)), tuple(n for size in shape for n in (1, size))
 
     cases = [case(x=(2, 3), repeats=(2, 1)), case(x=(2, 1, 5), repeats=(1, 3, 2)), case(x=(3,), repeats=(0,))]
+    bench = [case(x=(1024, 512), repeats=(2, 4))]
 
 
 class Repeat(Repeating):
@@ -259,6 +263,7 @@ class Repeat(Repeating):
         return shape[:before] + (self.repeats,) + shape[before:], shape[:before] + (1,) + shape[before:]
 
     cases = [case(x=(2, 3), repeats=2), case(x=(2, 3), repeats=3, axis=-1), case(x=(2, 3, 5), repeats=2, axis=1)]
+    bench = [case(x=(32, 28, 28, 64), repeats=2, axis=1)]
 
 
 def broadcast_to(x, shape):

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
+from . import bfloat16
 from .math import erf_of
 
 __all__ = ["linear", "matmul", "dot", "tensordot"]
@@ -120,7 +121,7 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
         if any(axis[0] == 0 for axis in batch):
             kernels.fill(out, size=out.size, value=0.0)
             return
-    if long and rows == columns == 1 and not batch and depth > 1024:
+    if long and rows == columns == 1 and not batch and depth > 1024 and not op.bfloat16:
         parts = -(-depth // 4096)
         to = out if parts == 1 else op.empty((parts,))
         kernels.inner_product(to, left, right, size=depth)
@@ -162,11 +163,14 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     split = split_of(depth, rows * columns) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
-    kernels.matrix_product(
-        to, left, right, bias, keep, outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth,
-        split=split if parts > 1 else 0,
+    sizes = dict(
+        outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
         left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
-        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation, accumulate=0)
+        right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation)
+    if op.bfloat16:
+        bfloat16.multiply(op, to, left, right, bias, **sizes)
+    else:
+        kernels.matrix_product(to, left, right, bias, keep, accumulate=0, **sizes)
     if parts > 1:
         kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
 
@@ -218,6 +222,7 @@ class Linear(Op):
     activation is None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu" or "silu", applied before the result is stored.
     """
     activation: str = None
+    bfloat16: bool = False
 
     def shape(self, x, kernel, bias=None):
         if self.activation not in FUSED:
@@ -235,10 +240,15 @@ class Linear(Op):
 
     def forward(self, y, x, kernel, bias=None):
         depth, columns = kernel.shape
-        keep = self.empty(y.shape) if self.traced and self.activation in ("gelu", "silu") else None
+        smooth = self.activation in ("gelu", "silu")
+        after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
+        keep = self.empty(y.shape) if after or smooth and self.traced else None
         self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
-        product(self, y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth, left_row=depth, left_depth=1,
-                right_depth=columns, right_column=1, activation=FUSED[self.activation], keep=keep)
+        product(self, keep if after else y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth,
+                left_row=depth, left_depth=1, right_depth=columns, right_column=1, activation=0 if after else FUSED[self.activation],
+                keep=None if after else keep)
+        if after:
+            getattr(kernels, self.activation)(y, keep, size=y.size)
 
     def backward(self, d_y, d_x, d_kernel, d_bias=None):
         depth, columns = self.kernel.shape
@@ -262,9 +272,15 @@ class Linear(Op):
              case(x=(3, 9), kernel=(9, 5), bias=np.float32([-3, 0, 3, 6, 9]), activation="relu6"),
              case(x=(5, 9), kernel=(9, 70), bias=(70,), activation="gelu"),
              case(x=(18, 3), kernel=(3, 2), bias=None, activation="silu"),
-             case(x=(1, 20), kernel=(20, 19), bias=(19,), activation="gelu"), case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"),
+             case(x=(1, 20), kernel=(20, 19), bias=(19,), activation="gelu"),
+             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
-             case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu")]
+             case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
+             case(x=(31, 37), kernel=(37, 65), bias=(65,), activation="relu", bfloat16=True),
+             case(x=(3, 7), kernel=(7, 5), bias=(5,), activation="gelu", bfloat16=True),
+             case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True),
+             case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
+             case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
     bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"),
              case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
@@ -283,6 +299,7 @@ class MatMul(Op):
     """
     transpose_a: bool = False
     transpose_b: bool = False
+    bfloat16: bool = False
 
     def shape(self, a, b):
         arrays = {"a": (a.shape, "..., depth, rows" if self.transpose_a else "..., rows, depth"),
@@ -344,7 +361,10 @@ class MatMul(Op):
              case(a=(5,), b=(2, 5, 3)), case(a=(4, 3, 5), b=(5, 2)), case(a=(3, 5), b=(4, 5, 2)), case(a=(1, 1), b=(1, 1)),
              case(a=(2, 1, 3, 4), b=(3, 4, 2)), case(a=(2, 1, 2, 3, 4), b=(2, 1, 4, 2)), case(a=(0, 3), b=(3, 2)),
              case(a=(2, 0), b=(0, 3)), case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True),
-             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2))]
+             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True), case(a=(3, 1100), b=(1100, 2)),
+             case(a=(17, 33), b=(31, 17), transpose_a=True, transpose_b=True, bfloat16=True), case(a=(5,), b=(2, 5, 3), bfloat16=True),
+             case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True, bfloat16=True), case(a=(1100,), b=(1100,), bfloat16=True),
+             case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True, bfloat16=True), case(a=(1, 1), b=(1, 1), bfloat16=True)]
     wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
     bench = [*(case(a=(n, n), b=(n, n)) for n in (64, 128, 256, 512, 1024, 2048)), case(a=(4096, 27), b=(27, 64)),
              case(a=(1, 1024), b=(1024, 1024), transpose_b=True), case(a=(8, 1024), b=(1024, 1024)),
@@ -359,6 +379,7 @@ class TensorDot(Op):
     returns  (*rest of a, *rest of b)
     """
     axes: int = 2
+    bfloat16: bool = False
 
     def shape(self, a, b):
         n = self.axes

@@ -98,7 +98,8 @@ class SoftmaxCrossEntropy(Op):
 
     cases = [case(predictions=(1, 1), labels=integers((1,), 1)), case(predictions=(5, 17), labels=integers((5,), 17)),
              case(predictions=(2, 3, 10), labels=integers((2, 3), 10), ignored=4), case(predictions=(0, 4), labels=integers((0,), 4))]
-    bench = [case(predictions=(32, 10), labels=integers((32,), 10)), case(predictions=(64, 10000), labels=integers((64,), 10000))]
+    bench = [case(predictions=(32, 10), labels=integers((32,), 10)), case(predictions=(2048, 1000), labels=integers((2048,), 1000)),
+             case(predictions=(64, 10000), labels=integers((64,), 10000))]
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy.apply
@@ -342,6 +343,7 @@ class TotalLoss(Op):
     cases = [case(losses=(1,)), case(losses=(19,), divisor="none"), case(losses=(3, 7), divisor="count"), case(losses=(0,)),
              case(losses=(3, 7), weights=np.float32([0.5, 2, 1]), divisor="weights"),
              case(losses=(3, 7), weights=np.float32([0.5, 2, 1]), mask=integers((3, 7), 2, "bool")), case(losses=(20000,))]
+    bench = [case(losses=(32,)), case(losses=(256, 2000))]
 
 
 # ---- penalties on weights ----
@@ -388,3 +390,4 @@ class Penalty(Op):
         return self.l1 * np.abs(x).sum() + self.l2 * (x * x).sum()
 
     cases = [case(x=(1,), l1=0.5), case(x=(3, 7), l1=0.1, l2=0.3), case(x=(130, 130), l2=2.0), case(x=(0,), l2=1.0)]
+    bench = [case(x=(1 << 20,), l2=0.1)]

@@ -22,6 +22,7 @@ class Unary(Op, abstract=True):
     """
 
     keeps = derivative = None
+    overwrites = 0
 
     def __init_subclass__(cls, **kw):
         super().__init_subclass__(**kw)

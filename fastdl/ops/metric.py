@@ -87,7 +87,7 @@ class LabelMatches(Op):
 
     cases = [case(scores=(1, 1), labels=integers((1,), 1)), case(scores=(5, 17), labels=integers((5,), 17)),
              case(scores=(2, 3, 10), labels=integers((2, 3), 10), k=3), case(scores=(0, 4), labels=integers((0,), 4))]
-    bench = [case(scores=(32, 10), labels=integers((32,), 10))]
+    bench = [case(scores=(32, 10), labels=integers((32,), 10)), case(scores=(2048, 1000), labels=integers((2048,), 1000))]
 
 
 class SortedMatches(Op):
@@ -110,6 +110,7 @@ class SortedMatches(Op):
         return np.float64((ids[..., :self.k] == labels[..., None]).any(axis=-1))
 
     cases = [case(ids=integers((5, 7), 9, "float32"), labels=integers((5,), 9), k=3), case(ids=integers((2, 3, 2), 3, "float32"), labels=integers((2, 3), 3))]
+    bench = [case(ids=integers((2048, 5), 1000, "float32"), labels=integers((2048,), 1000))]
 
 
 class TargetMatches(Op):
@@ -134,6 +135,7 @@ class TargetMatches(Op):
         return LabelMatches.definition(self, scores, targets.argmax(axis=-1))
 
     cases = [case(targets=(5, 7), scores=(5, 7)), case(targets=(2, 3, 9), scores=(2, 3, 9), k=2)]
+    bench = [case(targets=(2048, 1000), scores=(2048, 1000))]
 
 
 class PairMatches(Op):
@@ -160,3 +162,4 @@ class PairMatches(Op):
 
     cases = [case(targets=integers((5, 3), 2, "float32"), predictions=(5, 3), threshold=0.5),
              case(targets=integers((7, 1), 3, "float32"), predictions=integers((7, 1), 3, "float32"))]
+    bench = [case(targets=integers((2048, 100), 2, "float32"), predictions=(2048, 100), threshold=0.5)]

@@ -135,6 +135,7 @@ class BatchNormalization(Op):
         self.mean, self.variance, self.count = self.empty((channels,)), self.empty((channels,)), self.empty((), "float64")
         self.act, self.y = ACTIVATIONS[self.activation], y if self.activation and residual is not None else None
         self.saved = x, gamma, beta, mask
+        self.overwrites = 0 if residual is None else 4
         if not self.act and residual is not None:
             self.same = (4,)
         kernels.batch_statistics(means, squares, counts, x, mask, **sizes)
@@ -184,6 +185,7 @@ class Standardize(Op):
     axis: int = -1
     epsilon: float = 1e-3
     act = 0                              # no activation
+    overwrites = 0
 
     def shape(self, x, mean, variance, gamma=None, beta=None):
         check_channels(self, x, mean=mean, variance=variance, gamma=gamma, beta=beta)
@@ -308,6 +310,7 @@ class LayerNormalization(Op):
     axes: int = 1
     epsilon: float = 1e-3
     centred: bool = True
+    overwrites = 0
 
     def shape(self, x, gamma=None, beta=None):
         if not 1 <= self.axes <= x.ndim or 0 in x.shape[-self.axes:]:

@@ -17,6 +17,11 @@ def _before(parameter, gradient, scale, clip, decay, learning_rate):
     return g, parameter * parameter.dtype.type(1 - decay * learning_rate.item())
 
 
+def _decayed(slot):
+    """In place: 0 for numbers that float32 knows only with fewer bits."""
+    slot[np.abs(slot) < 2.0 ** -126] = 0
+
+
 @twin
 def advance_iterations(iterations):
     iterations += 1
@@ -30,6 +35,8 @@ def adam(parameter, momentum, velocity, velocity_hat, gradient, learning_rate, i
     g, kept = _before(parameter, gradient, scale, clip, weight_decay, learning_rate)
     momentum += (g - momentum) * (1 - beta_1)
     velocity += (g * g - velocity) * (1 - beta_2)
+    _decayed(momentum)
+    _decayed(velocity)
     v = velocity
     if velocity_hat is not None:
         np.maximum(velocity_hat, velocity, out=velocity_hat)
@@ -43,6 +50,7 @@ def sgd(parameter, velocity, gradient, learning_rate, scale, *, size, nesterov, 
     step = -g * learning_rate.item()
     if velocity is not None:
         velocity[...] = velocity * momentum + step
+        _decayed(velocity)
         step = velocity * momentum + step if nesterov else velocity
     parameter[...] = kept + step
 
@@ -52,13 +60,16 @@ def rmsprop(parameter, velocity, momentum, average, gradient, learning_rate, sca
             weight_decay, clip):
     g, kept = _before(parameter, gradient, scale, clip, weight_decay, learning_rate)
     velocity[...] = rho * velocity + (1 - rho) * g * g
+    _decayed(velocity)
     square = velocity + epsilon
     if average is not None:
         average[...] = rho * average + (1 - rho) * g
+        _decayed(average)
         square = velocity - average * average + epsilon
     step = learning_rate.item() * g / np.sqrt(square)
     if momentum is not None:
         momentum[...] = momentum_rate * momentum + step
+        _decayed(momentum)
         step = momentum
     parameter[...] = kept - step
 

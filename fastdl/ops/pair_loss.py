@@ -91,6 +91,7 @@ class PairLoss(Op, abstract=True):
     kind = 0
     parameter = 0.0
     mean = True                       # else the sum
+    bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
     def shape(self, targets, predictions):
         if not predictions.ndim or targets.shape != predictions.shape:
@@ -128,7 +129,6 @@ class MeanSquaredLoss(PairLoss):
     """
     kind = 0
     cases = _reals
-    bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
 
 class MeanAbsoluteLoss(PairLoss):
@@ -165,7 +165,6 @@ class BinaryLogitsCrossEntropy(PairLoss):
     smoothing: float = 0.0
     parameter = property(lambda self: self.smoothing)
     cases = [*_reals, case(targets=(3, 17), predictions=(3, 17), smoothing=0.2)]
-    bench = [case(targets=(4096, 256), predictions=(4096, 256))]
 
 
 class SquaredLogarithmicLoss(PairLoss):

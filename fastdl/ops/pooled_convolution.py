@@ -11,7 +11,7 @@ from .linear import activate, panel_floats
 
 __all__ = ["pooled_conv2d"]
 
-DEPTH, STRIDE = 128, 8               # most numbers of a patch, largest stride; as in csrc/kernels/pooled_convolution.c
+DEPTH, STRIDE = 128, 8               # most numbers of a patch, largest stride; csrc/kernels/few_channels.c has room for them
 
 
 def _seen(images, *, batch, height, width, channels, pool_height, pool_width, **window):
@@ -80,6 +80,7 @@ class PooledConv2D(Conv2D):
     def forward(self, out, images, kernel, bias=None):
         *_, filters = kernel.shape
         depth = kernel.size // filters
+        self.bfloat16 = False
         self.images, self.kernel, self.out, self.patches, self.relu = images, kernel, out, None, ACTIVATIONS[self.activation]
         self.pooled = {name: n for name, n in self.sizes.items() if name not in ("out_height", "out_width", "dilation_height", "dilation_width")}
         self.pooled.update(pool_height=out.shape[1], pool_width=out.shape[2], filters=filters, relu=self.relu)

@@ -139,7 +139,8 @@ class MaxPool2D(Pooling, Op):
              case(images=(2, 5, 4, 3), pool_size=(3, 3), strides=(2, 1), padding=((1, 2), (0, 1))),
              case(images=(2, 9, 7, 2), pool_size=(2, 1), strides=(3, 4)), case(images=(1, 3, 2, 5), pool_size=(4, 5), padding="same"),
              case(images=(1, 17, 17, 3), pool_size=None), case(images=(0, 4, 4, 2))]
-    bench = [case(images=(32, 26, 26, 32)), case(images=(8, 112, 112, 64), pool_size=(3, 3), strides=(2, 2), padding="same")]
+    bench = [case(images=(32, 56, 56, 64)), case(images=(32, 56, 56, 64), pool_size=(3, 3), strides=(2, 2)), case(images=(8, 7, 7, 2048), pool_size=None),
+             case(images=(8, 112, 112, 64), pool_size=(3, 3), strides=(2, 2), padding="same")]
 
 
 class AveragePool2D(Pooling, Op):

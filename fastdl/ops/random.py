@@ -84,6 +84,7 @@ class Dropout(Op):
     returns  the shape of x
     """
     rate: float = 0.5
+    overwrites = 0
 
     def shape(self, x, key):
         if not 0 <= self.rate <= 1:
@@ -127,6 +128,7 @@ class AddNormal(Op):
         """The gradient of x is d_y itself."""
 
     cases = [case(x=(1,), key=key(1)), case(x=(3, 37), key=key(2, 5), stddev=0.3)]
+    bench = [case(x=(1 << 20,), key=key(1))]
 
 
 class RandomUniform(Op):
@@ -193,3 +195,4 @@ class RandomIntegers(Op):
         kernels.random_integers(y, key, size=y.size, low=int(self.minval), range=int(self.maxval) - int(self.minval))
 
     cases = [case(key=key(1), size=(1,)), case(key=key(8, 3), size=(3, 43), minval=-7, maxval=12)]
+    bench = [case(key=key(1), size=(1 << 20,), maxval=10)]

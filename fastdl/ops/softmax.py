@@ -42,6 +42,7 @@ class Softmax(Op):
     """
     axis: int = -1
     logarithm = 0
+    overwrites = 0
 
     def shape(self, x):
         if not -x.ndim <= self.axis < x.ndim or not x.shape[self.axis]:

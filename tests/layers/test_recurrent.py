@@ -78,8 +78,6 @@ def test_configurations_make_the_same_layer():
 
 def test_symbols_and_messages():
     assert LSTM(3, return_sequences=True)(Embedding(10, 4)(Input((None,), dtype="int32"))).shape == (None, None, 3)
-    with pytest.raises(ValueError, match="LSTM: activation is 'softplus'\n  known are linear, relu, sigmoid, tanh"):
-        LSTM(3, activation="softplus")
     with pytest.raises(ValueError, match="initial_state must be a list of two tensors, h and c"):
         LSTM(3)(X, initial_state=[np.zeros((3, 3))])
     with pytest.raises(ValueError, match="LSTM: units is 0"):

@@ -35,7 +35,7 @@ def whole(random, *shape):
 
 
 class Workspace:
-    empty = staticmethod(_core.empty)
+    empty, bfloat16 = staticmethod(_core.empty), False
 
 
 def multiply(a, b, turn_a, turn_b, bias=None, **options):

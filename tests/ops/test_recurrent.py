@@ -105,3 +105,18 @@ def test_messages():
         ops.lstm(x, *w, recurrent_activation="softsign")
     with pytest.raises(TypeError, match="lstm: mask has dtype float32; bool is wanted"):
         ops.lstm(x, *w, None, None, np.ones((4, 5), "float32"))
+
+
+@pytest.mark.parametrize("batch, units", [(1, 128), (3, 130), (15, 256)])
+def test_sharing_out_units_gives_the_bits_of_sharing_out_rows(batch, units, c_isa, rng):
+    """A mask of ones leaves only the rows to be shared out."""
+    x, states = rng.standard_normal((batch, 3, 2)).astype("float32"), [rng.standard_normal((batch, units)).astype("float32") for _ in range(2)]
+    given = [x, *weights(rng, 2, units), *states]
+    for options in dict(return_sequences=True), dict(go_backwards=True):
+        apart = everything([*given, None], **options)
+        rows = everything([*given, np.ones((batch, 3), bool)], **options)
+        for i, (a, b) in enumerate(zip(apart, rows)):
+            if i == 3 + 3:                                   # bias: the rows' gradients are summed in another order
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+            else:
+                np.testing.assert_array_equal(a, b)

@@ -1,0 +1,195 @@
+/* What the recurrent layers share: the product of the state with the recurrent weights, and the activations of gates.
+
+   Weights come in panels of `width` vectors of 16 columns, [panel][p][width][16], filled up with zeros: the gates of the same 16
+   units side by side, or 32 neighbouring columns (tile.h). Every sum goes p upwards by multiply-add, so its bits depend neither
+   on the rows beside it nor on the thread. */
+#ifndef GATES_H
+#define GATES_H
+
+#include "tile_bf16.h"
+
+enum { GATE_UNITS = 16 };
+enum { BLOCK_MOST = 64 };                    /* most rows that one item carries through time */
+#if VL == 16
+enum { GATE_SUMS = 28 };                     /* vectors of sums that stay in registers beside those of a panel */
+#elif defined(__aarch64__)
+enum { GATE_SUMS = 24 };
+#else
+enum { GATE_SUMS = 12 };
+#endif
+
+/* z[i, v] = sum over p of a[i, p] * panel[p, v], for VL lanes of the 16, with rows and width known to the compiler.
+   rounded: a and the panel hold pairs of bfloat16 (tile_bf16.h) in the place of numbers, depth of them. */
+INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, const int rows, const int width, const int rounded)
+{
+    vf sum[14][4];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < width; v++) sum[i][v] = vset(0);
+    for (int64_t p = 0; p < depth; p++, panel += width * GATE_UNITS) {
+        vf w[4];
+        UNROLL for (int v = 0; v < width; v++) w[v] = vload(panel + v * GATE_UNITS);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf x = vset(a[i * a_row + p]);
+            UNROLL for (int v = 0; v < width; v++) sum[i][v] = rounded ? vdot2((vu)x, (vu)w[v], sum[i][v]) : vfma(x, w[v], sum[i][v]);
+        }
+    }
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < width; v++) z[i * width + v] = sum[i][v];
+}
+
+/* Tiles for so many rows, as even as can be: where tile i of n begins is tile_begin(rows, n, i). */
+INLINE int64_t gate_tiles(int64_t rows, int64_t width) { return pieces(rows, least(GATE_SUMS / width, 14)); }
+
+#define CASE(m, width, rounded) case m: if (m * width <= GATE_SUMS) gate_tile(z, a, a_row, panel, depth, m * width <= GATE_SUMS ? m : 1, width, rounded); break;
+#define GATE_PRODUCT(name, width, rounded)                                                                              \
+static UNUSED void name##width(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, int64_t rows) \
+{                                                                                                                      \
+    switch (rows) {                                                                                                    \
+    CASE(1, width, rounded) CASE(2, width, rounded) CASE(3, width, rounded) CASE(4, width, rounded)                   \
+    CASE(5, width, rounded) CASE(6, width, rounded) CASE(7, width, rounded) CASE(8, width, rounded)                   \
+    CASE(9, width, rounded) CASE(10, width, rounded) CASE(11, width, rounded) CASE(12, width, rounded)                \
+    CASE(13, width, rounded) CASE(14, width, rounded)                                                                 \
+    default: break;                                                                                                    \
+    }                                                                                                                  \
+}
+GATE_PRODUCT(gate_product, 2, 0)
+GATE_PRODUCT(gate_product, 3, 0)
+GATE_PRODUCT(gate_product, 4, 0)
+GATE_PRODUCT(rounded_product, 2, 1)
+GATE_PRODUCT(rounded_product, 4, 1)
+#undef GATE_PRODUCT
+#undef CASE
+
+/* Columns of panels of 32 go in pairs of vectors 16 apart: of the first of a pair, the first of the next. */
+INLINE int64_t gate_after(int64_t column) { return column % PANEL + VL < GATE_UNITS ? column + VL : (column / PANEL + 1) * PANEL; }
+
+/* ---- activations ----
+
+   Sigmoid and tanh of gates, to 4 units in the last place for |x| < 9, and absolutely beyond: a gate that is shut lets 9e-27 through
+   instead of less. Cheaper than those of simd_math.h, for which the smallest and largest floats count. */
+
+/* exp(k x) - 1 for log2e = k log2(e): 2^n 2^f - 1, |f| <= 1/2, n below 128. The polynomial: (2^f - 1) / f to 2.1e-8. */
+INLINE vf gate_expm1(vf x, vf log2e)
+{
+    const vf magic = vset(12582912.0f), t = vfma(x, log2e, magic), n = t - magic, f = vfma(x, log2e, -n);    /* low bits of t: n */
+    const vf scale = (vf)((((vu)t) + 127u) << 23);
+    vf q = vset(1.54035120e-4f);
+    q = vfma(q, f, vset(1.33907350e-3f));
+    q = vfma(q, f, vset(9.61823800e-3f));
+    q = vfma(q, f, vset(5.55035730e-2f));
+    q = vfma(q, f, vset(2.40226490e-1f));
+    q = vfma(q, f, vset(6.93147200e-1f));
+    return vfma(q * f, scale, scale - vset(1));
+}
+
+INLINE vf gate_sigmoid(vf x)                 /* 1 / (1 + exp(-x)) */
+{
+    return vset(1) / (gate_expm1(vlesser(vset(60), vgreater(vset(-60), x)), vset(-1.44269504f)) + vset(2));
+}
+
+INLINE vf gate_tanh(vf x)                    /* m / (m + 2), m = exp(2 x) - 1 */
+{
+    const vf m = gate_expm1(vlesser(vset(9), vgreater(vset(-9), x)), vset(2.88539008f));
+    return m / (m + vset(2));
+}
+
+INLINE vf gate_activate(vf x, const int64_t activation)
+{
+    switch (activation) {
+    case ACT_SIGMOID: return gate_sigmoid(x);
+    case ACT_TANH: return gate_tanh(x);
+    default: return activate(x, activation);
+    }
+}
+
+/* Whether the usual case may be compiled on its own: tanh and sigmoid, whole vectors of units, no mask. */
+INLINE int64_t gate_plain(int64_t activation, int64_t recurrent_activation, int64_t units, const uint8_t *mask)
+{
+    return activation == ACT_TANH && recurrent_activation == ACT_SIGMOID && units % GATE_UNITS == 0 && !mask;
+}
+
+/* The derivative of an activation from its result. */
+INLINE vf slope(vf y, const int64_t activation)
+{
+    switch (activation) {
+    case ACT_RELU: return vpick(y > vset(0), vset(1), vset(0));
+    case ACT_SIGMOID: return y * (vset(1) - y);
+    case ACT_TANH: return (vset(1) - y) * (vset(1) + y);
+    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vset(1), vset(0)), vset(0));
+    default: return vset(1);
+    }
+}
+
+/* ---- rows of the state in scratch ---- */
+
+/* Floats from row to row: a multiple of a cache line, and never of a page, whose rows would fall on the same lines of the cache. */
+INLINE int64_t gate_stride(int64_t columns) { return (columns + 15) / 16 * 16 + 16; }
+
+/* Rows of a matrix (or zeros, from null) in scratch, back, and times a mask. */
+INLINE void gate_load(float *to, int64_t stride, const float *from, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        if (from) memcpy(to + i * stride, from + i * columns, (size_t)columns * sizeof(float));
+        else memset(to + i * stride, 0, (size_t)columns * sizeof(float));
+}
+
+INLINE void gate_store(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++) memcpy(to + i * columns, from + i * stride, (size_t)columns * sizeof(float));
+}
+
+INLINE void gate_scale(float *to, const float *from, int64_t stride, const float *scale, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += VL)
+            vstore_n(to + i * stride + j, vload_n(from + i * stride + j, columns - j) * vload_n(scale + i * columns + j, columns - j), columns - j);
+}
+
+/* The rows rounded to pairs of bfloat16, in the place of half their numbers. */
+INLINE float *gate_round(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++) pair_run((uint32_t *)(void *)(to + i * stride), from + i * stride, columns);
+    return to;
+}
+
+/* ---- masks ---- */
+
+typedef struct gate_mask {                   /* rows of a step: not masked; whose output is h, not 0; */
+    uint8_t active[BLOCK_MOST], shown[BLOCK_MOST], seen[BLOCK_MOST];     /* of which a step was not masked yet */
+    int64_t start[BLOCK_MOST];               /* the first step not masked; for the way back */
+} gate_mask;
+
+/* mask: of the first row at this time, its rows `time` apart; null: nothing is masked. */
+INLINE void gate_mask_step(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t zero_masked)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        m->active[i] = !mask || mask[i * time];
+        m->seen[i] |= m->active[i];
+        m->shown[i] = zero_masked ? m->active[i] : m->seen[i];
+    }
+}
+
+/* mask: of the first row at its first time. */
+INLINE void gate_mask_start(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t backwards)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (m->start[i] = 0; m->start[i] < time && mask; m->start[i]++)
+            if (mask[i * time + (backwards ? time - 1 - m->start[i] : m->start[i])]) break;
+}
+
+INLINE void gate_mask_back(gate_mask *m, const uint8_t *mask, int64_t time, int64_t rows, int64_t zero_masked, int64_t step)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        m->active[i] = !mask || mask[i * time];
+        m->shown[i] = zero_masked ? m->active[i] : step >= m->start[i];
+    }
+}
+
+/* The lines that the next step reads, while this one computes. */
+INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gate, const int gates)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int g = 0; g < gates; g++) __builtin_prefetch(x + i * row + g * gate);
+}
+
+#endif

@@ -1,0 +1,139 @@
+"""Simple recurrent units over sequences."""
+
+import numpy as np
+
+from ..op import case, kernels, twin
+from .linear import activate, panel_floats
+from .recurrent import ACTIVATION, Recurrence, packed_transposed, slope, steps_of, unpacked, walked
+
+__all__ = ["simple_rnn"]
+
+
+# ---- twins ----
+
+@twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
+def simple_rnn(out, last_h, inputs, previous, panels, initial_h, mask, recurrent_mask, *, batch, time, units, block, sequences,
+               zero_masked, backwards, activation):
+    kernel = unpacked(panels, units, units)
+    h = np.zeros((batch, units), inputs.dtype) if initial_h is None else initial_h.copy()
+    seen = np.zeros((batch, 1), bool)
+    for step, t in steps_of(time, backwards):
+        active = np.ones((batch, 1), bool) if mask is None else mask.reshape(batch, time)[:, t, None] != 0
+        seen |= active
+        y = activate(inputs[:, t] + (h if recurrent_mask is None else h * recurrent_mask) @ kernel, activation)
+        if previous is not None:
+            previous[:, t] = h
+            inputs[:, t] = np.where(active, y, inputs[:, t])
+        h = np.where(active, y, h)
+        if sequences:
+            out[:, step] = np.where(active if zero_masked else seen, h, 0)
+    last_h[...] = h
+    if not sequences:
+        out[...] = np.where(seen, h, 0)
+
+
+@twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
+def simple_rnn_grad(d_inputs, d_initial_h, d_bias, used, d_recurrent_mask, d_out, d_last_h, y, previous, panels, mask, recurrent_mask, *,
+                    batch, time, units, block, sequences, zero_masked, backwards, activation):
+    transposed = unpacked(panels, units, units)
+    on = np.ones((batch, time), bool) if mask is None else mask.reshape(batch, time) != 0
+    steps = steps_of(time, backwards)
+    seen = np.logical_or.accumulate(on[:, [t for _, t in steps]], 1)
+    scale = 1 if recurrent_mask is None else recurrent_mask
+    d_h, d_scale = d_last_h.copy(), np.zeros((batch, units), y.dtype)
+    if not sequences and time:
+        d_h += np.where(seen[:, -1:], d_out, 0)
+    for step, t in reversed(steps):
+        active = on[:, t, None]
+        if sequences:
+            d_h += np.where(active if zero_masked else seen[:, step, None], d_out[:, step], 0)
+        d_inputs[:, t] = np.where(active, d_h * slope(y[:, t], activation), 0)
+        d_used = d_inputs[:, t] @ transposed
+        d_h = np.where(active, 0, d_h) + d_used * scale
+        d_scale += d_used * previous[:, t]
+        if used is not None:
+            used[:, t] = previous[:, t] * scale
+    d_initial_h[...] = d_h
+    if d_recurrent_mask is not None:
+        d_recurrent_mask[...] = d_scale
+    for k in range(len(d_bias)):
+        d_bias[k] = d_inputs[k * block: (k + 1) * block].sum((0, 1))
+
+
+# ---- the op ----
+
+class SimpleRNN(Recurrence):
+    """Simple recurrent units: the outputs and the last h.
+
+    x                 (batch, time, features)
+    kernel            (features, units)
+    recurrent_kernel  (units, units)
+    bias              (units), or None
+    initial_h         (batch, units), or None: zeros
+    mask              (batch, time) bool, or None; False: the state stays, and the output is the one before
+    recurrent_mask    (batch, units), or None; h is multiplied by it before each product with recurrent_kernel (recurrent dropout)
+    returns           (batch, time, units) with return_sequences, else (batch, units), the last output;
+                      (batch, units) h after the last step
+
+    h = activation(x @ W + h @ U + b); options as of lstm.
+    """
+
+    def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+        return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h)
+
+    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+        batch, time, _ = x.shape
+        units = len(recurrent_kernel)
+        inputs = self.projected(x, kernel, bias)
+        panels = self.prepared((panel_floats(units, units),), lambda to: kernels.pack(
+            to, recurrent_kernel, depth=units, columns=units, row=units, column=1), recurrent_kernel)
+        about, previous = self.sizes(batch, time, units), None
+        if self.traced:
+            previous = self.empty((batch, time, units))
+            self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
+        kernels.simple_rnn(*outs, inputs, previous, panels, initial_h, mask, recurrent_mask, **about)
+
+    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
+        x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
+        batch, units = len(x), about["units"]
+        blocks = -(-batch // about["block"])
+        d_inputs, shares = self.empty((*y.shape[:2], 1, units)), self.empty((blocks, units))
+        d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
+        used = None if recurrent_mask is None else self.empty(previous.shape)
+        kernels.simple_rnn_grad(d_inputs.reshape(y.shape), d_initial_h, shares, used, d_recurrent_mask, *d_outs, y, previous,
+                                packed_transposed(self, recurrent_kernel, units, 1), mask, recurrent_mask, **about)
+        if d_bias is not None:
+            kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=units)
+        self.d_inputs(d_x, d_inputs, kernel)
+        self.d_weight(d_kernel, x, d_inputs)
+        self.d_weight(d_recurrent_kernel, previous if used is None else used, d_inputs)
+
+    MASK = np.arange(27).reshape(9, 3) % 4 < 2
+    cases = [
+        case(x=(1, 1, 1), kernel=(1, 1), recurrent_kernel=(1, 1), bias=(1,)),
+        case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), bias=(3,), return_sequences=True),
+        case(x=(2, 3, 5), kernel=(5, 17), recurrent_kernel=(17, 17), bias=None, initial_h=(2, 17), go_backwards=True, activation="sigmoid"),
+        case(x=(9, 3, 3), kernel=(3, 4), recurrent_kernel=(4, 4), bias=(4,), initial_h=(9, 4), mask=MASK, return_sequences=True),
+        case(x=(9, 3, 2), kernel=(2, 5), recurrent_kernel=(5, 5), bias=(5,), mask=MASK, go_backwards=True, return_sequences=True,
+             zero_output_for_mask=True, recurrent_mask=(9, 5)),
+        case(x=(13, 2, 2), kernel=(2, 49), recurrent_kernel=(49, 49), bias=(49,), recurrent_mask=(13, 49), activation="relu"),
+        case(x=(2, 4, 3), kernel=(3, 3), recurrent_kernel=(3, 3), bias=(3,), initial_h=(2, 3), activation="linear",
+             mask=np.array([[False] * 4, [False, True, True, False]])),
+        case(x=(2, 0, 3), kernel=(3, 2), recurrent_kernel=(2, 2), bias=(2,), initial_h=(2, 2)),
+        case(x=(0, 3, 2), kernel=(2, 2), recurrent_kernel=(2, 2), bias=(2,), return_sequences=True),
+    ]
+    bench = [case(x=(32, 80, 64), kernel=(64, 64), recurrent_kernel=(64, 64), bias=(64,)),
+             case(x=(32, 50, 256), kernel=(256, 256), recurrent_kernel=(256, 256), bias=(256,), return_sequences=True)]
+    wrong = [case(x=(3, 4), kernel=(2, 3), recurrent_kernel=(3, 3)), case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 4)),
+             case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), bias=(2,)),
+             case(x=(3, 4, 2), kernel=(2, 3), recurrent_kernel=(3, 3), activation="elu")]
+
+    def definition(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+        def step(x, n, h):
+            u = h if recurrent_mask is None else h * recurrent_mask[n]
+            return (ACTIVATION[self.activation](x @ kernel + u @ recurrent_kernel + (0 if bias is None else bias)),)
+
+        return walked(self, x, step, [np.zeros((len(x), len(recurrent_kernel))) if initial_h is None else initial_h], mask)
+
+
+simple_rnn = SimpleRNN.apply

@@ -1,0 +1,217 @@
+"""Winograd's algorithm for convolutions of 3 x 3 with stride 1, which ops.convolution calls where it pays.
+
+F(4x4, 3x3) takes 36 multiplications for a tile of 4 x 4 results where the direct sum takes 144, F(2x2, 3x3) 16 for 36. In exact arithmetic
+the results are those of the direct sum; in float32 their error stays below 1e-5 of the largest output (tests/ops/test_winograd.py), with
+up to 512 channels it is about 4e-6 for F(4x4). The points 0, 3/4, -3/4, 3/2, -3/2 and infinity do that: with the usual 0, 1, -1, 2, -2
+the error is four times as large. A number that is not finite spoils its whole tile. See csrc/kernels/winograd.c for the formulas.
+"""
+
+import numpy as np
+
+from ..config import winograd_enabled
+from ..op import case, kernels, twin
+from .linear import PANEL, activate, panel_floats, strided
+
+__all__ = []
+
+WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"
+CHUNK = 64                                  # as in csrc/kernels/winograd.c
+WORKSPACE = 1 << 22                         # floats of transformed windows worth keeping: in the last cache
+NEAR, FAR = 0.75, 1.5
+
+
+def matrices(tile):
+    """A (points, tile), G (points, 3) and B (points, points): results = A^T ((G g) * (B d)), the points in the order of the kernels."""
+    p = [0.0, np.inf, 1.0, -1.0] if tile == 2 else [0.0, np.inf, NEAR, -NEAR, FAR, -FAR]
+    finite = [x for x in p if x != np.inf]
+    powers = lambda n: np.array([[float(k == n - 1) if x == np.inf else x ** k for k in range(n)] for x in p])
+    lagrange = np.array([1.0 if x == np.inf else np.prod([x - q for q in finite if q != x]) for x in p])
+    b = np.zeros((len(p), len(p)))
+    for i, x in enumerate(p):
+        roots = np.poly([q for q in finite if q != x])[::-1]
+        b[i, :len(roots)] = roots
+    return powers(tile), powers(3) / lagrange[:, None], b
+
+
+def seen(images, tile, size, down, across, top, left):
+    """(points, points, batch * down * across, channels): the size x size window of every tile, zeros outside the images."""
+    batch, height, width, channels = images.shape
+    before = max(top, 0), max(left, 0)
+    reach = (down - 1) * tile + size - top + before[0], (across - 1) * tile + size - left + before[1]
+    padded = np.zeros((batch, max(reach[0], height + before[0]), max(reach[1], width + before[1]), channels), images.dtype)
+    padded[:, before[0]:before[0] + height, before[1]:before[1] + width] = images
+    padded = padded[:, before[0] - top:, before[1] - left:]
+    b, y, x, c = padded.strides
+    found = np.lib.stride_tricks.as_strided(padded, (size, size, batch, down, across, channels), (y, x, b, y * tile, x * tile, c))
+    return found.reshape(size, size, batch * down * across, channels)
+
+
+def both(matrix, x):
+    """The matrix applied to the first two axes: (rows, rows, ...)."""
+    matrix = matrix.astype(x.dtype)
+    return np.einsum("ai,bj,ij...->ab...", matrix, matrix, x, optimize=True)
+
+
+def at_points(images, *, batch, height, width, channels, out_height, out_width, top, left, tile, **_):
+    """(points, points, tiles, channels)."""
+    b = matrices(tile)[2]
+    down, across = -(-out_height // tile), -(-out_width // tile)
+    return both(b, seen(images.reshape(batch, height, width, channels), tile, tile + 2, down, across, top, left))
+
+
+def chunks_of(v, tiles, channels, points):
+    """(first channel, how many, view (points, tiles * wide + 16)) of the chunks of winograd_images' output."""
+    for k, first in enumerate(range(0, channels, CHUNK)):
+        count = min(channels - first, CHUNK)
+        wide = -(-count // 16) * 16
+        start = k * points * (tiles * CHUNK + 16)
+        yield first, count, wide, v.reshape(-1)[start:start + points * (tiles * wide + 16)].reshape(points, -1)
+
+
+@twin
+def winograd_images(v, images, *, channels, tile, block, **sizes):
+    x = at_points(images, channels=channels, tile=tile, **sizes)
+    x = x.reshape(-1, *x.shape[2:])
+    for first, count, wide, part in chunks_of(v, x.shape[1], channels, len(x)):
+        part[...] = 0
+        part[:, :-16].reshape(len(x), -1, wide)[..., :count] = x[..., first:first + count]
+
+
+def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
+    return 2 * batch * -(-out_height // tile) * -(-out_width // tile) * (tile + 2) ** 2 * channels * filters
+
+
+@twin(flops=_flops, error=1e-5)
+def winograd(out, images, v, panels, bias, *, batch, out_height, out_width, channels, filters, step, panel, activation, tile, block, parts,
+             **sizes):
+    down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
+    if not out.size:
+        return
+    if v is None:
+        x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
+    else:
+        whole = [part[:, :-16].reshape(len(part), -1, wide)[..., :count]
+                 for _, count, wide, part in chunks_of(v, batch * down * across, channels, points * points)]
+        x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
+    a, g, _ = matrices(tile)
+    kernel = strided(panels, (3, 3, channels, -(-filters // PANEL), PANEL), 3 * step, step, PANEL, panel, 1)
+    kernel = kernel.reshape(3, 3, channels, -1)
+    y = both(a.T, x @ both(g, kernel[..., :filters])).reshape(tile, tile, batch, down, across, filters)
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
+    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+
+
+@twin(flops=_flops, error=1e-5)
+def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, channels, filters, tile, piece, **sizes):
+    x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
+    a, g, _ = matrices(tile)
+    d = both(a, seen(d_out.reshape(batch, out_height, out_width, filters), tile, tile, -(-out_height // tile), -(-out_width // tile), 0, 0))
+    d_kernel = d_kernel.reshape(-1, 3, 3, channels, filters)
+    for i in range(len(d_kernel)):
+        own = slice(i * piece, (i + 1) * piece)
+        d_kernel[i] = both(g.T, x[:, :, own].swapaxes(2, 3) @ d[:, :, own])
+
+
+# ---- what Conv2D calls ------------------------------------------------------------------------------------------------
+
+TILES = {"winograd4x4": 4, "winograd2x2": 2}
+
+
+def tile_of(op, filters):
+    """4 for F(4x4, 3x3), 2 for F(2x2, 3x3), 0 for another algorithm."""
+    sizes = op.sizes
+    suits = op.groups == 1 and all(sizes[name] == (3 if name[0] == "k" else 1) for name in WINDOW)
+    if op.algorithm in TILES:
+        if not suits:
+            raise ValueError(f"{op.name}: algorithm {op.algorithm!r} is for kernels of 3 x 3 with strides, dilation and groups of 1")
+        return TILES[op.algorithm]
+    if not suits or op.algorithm != "auto" or not winograd_enabled():
+        return 0
+    return fastest(sizes["channels"], filters, sizes["out_height"], sizes["out_width"])
+
+
+def fastest(channels, filters, height, width):
+    """The tile for outputs of height x width, 0 for the direct sum: by the shape of the layer, so that neither the batch nor the machine
+    changes bits."""
+    # Measured with 8 to 512 channels, one thread: with 16 or more of both, Winograd takes 1 / 3 to 2 / 3 of the direct time where it has at
+    # most 2 / 3 of the products. Products decide between the tiles; where they are the same (5 x 5, 6 x 6) the smaller is faster.
+    products = {tile: -(-height // tile) * -(-width // tile) * (tile + 2) ** 2 for tile in (2, 4)}
+    tile = min(products, key=products.get)
+    return tile if min(channels, filters) >= 16 and 3 * products[tile] <= 2 * 9 * height * width else 0
+
+
+def convolve(op, out, images, kernel, bias):
+    """out = activation(bias + convolution)."""
+    channels, filters = kernel.shape[2:]
+    panels = op.prepared((panel_floats(9 * channels, filters),), lambda to: kernels.pack(
+        to, kernel, depth=9 * channels, columns=filters, row=filters, column=1), kernel)
+    _convolve(op, out, images, panels, bias, op.sizes, channels * PANEL, 9 * channels * PANEL, op.act)
+
+
+def images_gradient(op, d_images, d_out):
+    """The gradient of the images from d_out, before the activation: a convolution with the kernel turned by 180 degrees."""
+    channels, filters = op.kernel.shape[2:]
+    turned, each, s = op.kernel.reshape(9, -1)[::-1], panel_floats(filters, channels), op.sizes
+    panels = op.empty((9, each))
+    for place, taken in zip(panels, turned):
+        kernels.pack(place, taken, depth=filters, columns=channels, row=1, column=filters)
+    sizes = dict(batch=s["batch"], height=s["out_height"], width=s["out_width"], channels=filters, out_height=s["height"],
+                 out_width=s["width"], top=2 - s["top"], left=2 - s["left"])
+    _convolve(op, d_images, d_out, panels, None, sizes, each, filters * PANEL)
+
+
+def _axes(sizes):
+    return {name: sizes[name] for name in ("batch", "height", "width", "channels", "out_height", "out_width", "top", "left")}
+
+
+def _tiles(sizes, tile):
+    return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
+
+
+def _floats(channels, tiles):
+    """Of a point in winograd_images' output."""
+    return sum(-(-min(channels - first, CHUNK) // 16) * 16 * tiles + 16 for first in range(0, channels, CHUNK))
+
+
+def _convolve(op, out, images, panels, bias, sizes, step, panel, activation=0):
+    if not out.size:
+        return
+    sizes, tile, filters, v = _axes(sizes), op.tile, out.shape[-1], None
+    tiles, parts, floats = _tiles(sizes, tile), -(-filters // CHUNK), _floats(sizes["channels"], _tiles(sizes, tile)) * (tile + 2) ** 2
+    if parts > 1 and floats <= WORKSPACE:             # else each part of the filters transforms the windows again
+        v = op.empty((floats,))
+        kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
+    blocks = max(-(-tiles // 70), min(-(-4 // parts), tiles // 14), 1)      # 70 tiles fit into scratch; and work for several threads
+    kernels.winograd(out, images if v is None else None, v, panels, bias, **sizes, filters=filters, step=step, panel=panel,
+                     activation=activation, tile=tile, block=-(-tiles // blocks), parts=parts)
+
+
+def kernel_gradient(op, d_kernel, d_out):
+    """The gradient of the kernel from d_out, before the activation."""
+    tiles, size = _tiles(op.sizes, op.tile), d_kernel.size
+    if not tiles:
+        kernels.fill(d_kernel, size=size, value=0.0)
+        return
+    piece = -(-tiles // min(max(tiles // 112, 1), 16))
+    count = -(-tiles // piece)
+    parts = d_kernel if count == 1 else op.empty((count, size))
+    kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=d_out.shape[-1], tile=op.tile, piece=piece)
+    if count > 1:
+        kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+
+
+def _case(images, filters, algorithm="auto", **options):
+    return case(images=images, kernel=(3, 3, images[3], filters), algorithm=algorithm, **options)
+
+
+cases = [
+    _case((1, 4, 4, 1), 1, "winograd4x4"),
+    _case((2, 7, 6, 3), 17, "winograd4x4", bias=(17,), padding="same", activation="relu"),
+    _case((2, 6, 9, 17), 33, "winograd4x4", bias=(33,), padding=((3, 2), (0, 1))),
+    _case((1, 8, 5, 65), 5, "winograd4x4", padding="same"),
+    _case((2, 5, 8, 18), 35, "winograd2x2", bias=(35,), padding="same", activation="tanh"),
+    _case((1, 4, 3, 66), 3, "winograd2x2", padding=((0, 3), (4, 1)), activation="sigmoid"),
+    _case((0, 5, 5, 3), 4, "winograd4x4", bias=(4,)),
+    _case((1, 9, 9, 130), 16, "winograd4x4"),
+]
+bench = [_case((8, n, n, c), c, bias=(c,), activation="relu", padding="same") for n, c in ((56, 64), (28, 128), (14, 256), (7, 512))]

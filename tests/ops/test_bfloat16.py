@@ -1,0 +1,105 @@
+"""Products of operands rounded to bfloat16: rounding, the order of sums, what is flushed, and the same bits everywhere."""
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import _core
+from fastdl.ops.bfloat16 import pairs, rounded, unpaired
+from fastdl.ops.linear import MatMul
+
+FUSED = [name for name in fastdl.config.available_isas() if name not in ("numpy", "baseline")]
+
+
+def product(a, b):
+    return MatMul.apply(a, b, bfloat16=True).numpy()
+
+
+def bits(x):
+    return np.asarray(x, "float32").view("uint32")
+
+
+SPECIAL = np.uint32([0, 0x80000000, 0x3F800000, 0x3F808000, 0x3F808001, 0x3F818000, 0x3F807FFF, 0x7F7FFFFF, 0xFF7F8000, 0x7F7F7FFF,
+                     0x7F800000, 0xFF800000, 0x7F800001, 0xFFC00000, 0x7FFFFFFF, 0x00000001, 0x807FFFFF, 0x00800000, 0x007FFFFF,
+                     0x00FFFFFF]).view("float32")
+
+
+def test_rounding(c_isa):
+    """To nearest, ties to even; infinity and NaN stay, denormal numbers become 0."""
+    with np.errstate(all="ignore"):
+        got = product(SPECIAL[:, None], np.ones((1, 1), "float32"))[:, 0]
+    wanted = rounded(SPECIAL)
+    assert (np.isnan(got) == np.isnan(SPECIAL)).all()
+    assert (bits(got) == bits(wanted))[~np.isnan(SPECIAL) & (wanted != 0)].all() and (got[wanted == 0] == 0).all()
+    assert bits(wanted[3]) == 0x3F800000 and bits(wanted[5]) == 0x3F820000 and bits(wanted[4]) == 0x3F810000
+    assert wanted[7] == np.inf and wanted[9] < np.inf and (wanted[15:17] == 0).all() and bits(wanted[17]) == 0x00800000
+
+
+@pytest.mark.parametrize("isa", FUSED)
+@pytest.mark.parametrize("rows, depth, columns", [(1, 1, 1), (3, 7, 5), (15, 34, 33), (29, 261, 70)])
+def test_sums_take_pairs_upwards_and_the_second_product_first(isa, rows, depth, columns, rng):
+    a, b = (rounded(np.asarray(rng.standard_normal(s), "float32")) for s in ((rows, depth), (depth, columns)))
+    wanted = np.zeros((rows, columns), "float32")
+    for p in range(0, depth, 2):
+        for q in (p + 1, p):
+            if q < depth:                                # a product of two bfloat16 is exact in float64, and so is almost every sum
+                wanted = (wanted + a[:, q:q + 1].astype("float64") * b[q]).astype("float32")
+    with fastdl.isa(isa):
+        assert (bits(product(a, b)) == bits(wanted)).all()
+        assert (bits(product(a[-1:], b)) == bits(wanted[-1:])).all(), "bits depend on the rows beside"
+        assert (bits(product(np.ascontiguousarray(a.T).T, b)) == bits(wanted)).all()
+
+
+@pytest.mark.parametrize("guard", ["start", "end"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("rows, depth, columns", [(57, 300, 65), (169, 513, 257), (450, 40, 10), (16, 601, 5), (5, 2049, 3), (1, 1000, 700)])
+def test_exact_in_blocks(rows, depth, columns, turned, guard, c_isa, rng):
+    """Whole numbers: every partial sum is exact, so that one wrong index shows. Buffers end or start at a protected page."""
+    _core.set_guard(guard)
+    arrays = []
+    for shape in (depth, rows) if turned else (rows, depth), (columns, depth) if turned else (depth, columns):
+        arrays.append(_core.empty(shape))
+        arrays[-1][...] = rng.integers(-3, 4, shape)
+    a, b = (x.T if turned else x for x in arrays)
+    got = MatMul.apply(*arrays, transpose_a=turned, transpose_b=turned, bfloat16=True).numpy()
+    assert (got == a.astype("float64") @ b).all()
+
+
+@pytest.mark.parametrize("isa", FUSED)
+def test_denormal_sums_are_zero(isa):
+    tiny = np.float32(2.0 ** -70)
+    with fastdl.isa(isa):
+        assert product([[tiny]], [[tiny]]) == 0
+        assert product([[tiny, tiny, 1, 1]], [[tiny], [tiny], [0], [0]]) == 0
+        assert product([[1.5, 1.25]], np.float32([[2.0 ** -126], [-2.0 ** -126]])) == 0      # flushed, not 2 ** -128
+        assert np.float32(1e-40) * np.float32(1) > 0, "the mode of the processor is not as it was"
+
+
+def test_nan_and_infinity(c_isa):
+    a = np.zeros((3, 6), "float32")
+    a[0, 1], a[1, 4], a[2, 5] = np.nan, np.inf, -np.inf
+    with np.errstate(all="ignore"):
+        got = product(a, np.ones((6, 35), "float32"))
+    assert np.isnan(got[0]).all() and (got[1] == np.inf).all() and (got[2] == -np.inf).all()
+
+
+def test_pairs(rng):
+    for depth in 0, 1, 4, 5:
+        x = np.asarray(rng.standard_normal((2, depth, 3)), "float32")
+        assert pairs(x).shape == (2, (depth + 1) // 2, 3) and (unpaired(pairs(x), depth) == rounded(x)).all()
+
+
+def test_float64_is_not_rounded():
+    x = np.full((1, 1), 1 + 2.0 ** -40)
+    with fastdl.isa("numpy"):
+        assert MatMul.apply(fastdl.Tensor(x), fastdl.Tensor(x), bfloat16=True).numpy() == x * x
+
+
+def test_winograd_is_as_good_as_the_direct_sum(rng):
+    """Its error is about 1.5 times as large; float32 is the yardstick."""
+    images, kernel = (np.asarray(rng.standard_normal(s), "float32") for s in ((2, 8, 8, 64), (3, 3, 64, 48)))
+    exact, fast = (fastdl.ops.conv2d(images, kernel, padding="same", algorithm="implicit").numpy(),
+                   fastdl.ops.convolution.Conv2D.apply(images, kernel, padding="same", bfloat16=True).numpy())
+    direct = fastdl.ops.conv2d(rounded(images), rounded(kernel), padding="same", algorithm="implicit").numpy()
+    error = lambda y: np.sqrt(((y - exact) ** 2).mean() / (exact ** 2).mean())
+    assert 0.001 < error(direct) < 0.003 and error(fast) < 2 * error(direct)
