@@ -38,6 +38,7 @@ const fd_kernel *const FD_TABLE[] = {
     ENTRY(sum_parts),
     ENTRY(column_sums),
     ENTRY(activation_grad),
+    ENTRY(product_d_z),
 
     /* elementwise */
     ENTRY(check_finite),

@@ -4,7 +4,7 @@
 
    b comes in panels of PANEL columns, [panel][p][PANEL], filled up with zeros: the same layout on every instruction set; or it
    is read in place, where its rows are contiguous. a is read in place by strides: rows of a matrix (a_row, 1), of its transpose
-   (1, a_row), or patches in scratch; or it was packed by tile_pack, which pays where its columns meet many columns of b.
+   (1, a_row), or patches in scratch.
    Each output is one sum, p upwards, by multiply-add: its bits depend neither on the tile nor on the rows beside it. */
 #ifndef TILE_H
 #define TILE_H
@@ -34,6 +34,7 @@ typedef struct tile {
     int64_t depth, columns;
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
+    float *keep;                                /* null, or where the numbers before the activation go, laid out as out: GELU, SiLU */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
@@ -57,7 +58,8 @@ INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, 
 }
 
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
-INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first, const int rows, const int vectors, const int kind)
+INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
+                      const int rows, const int vectors, const int kind)
 {
     vf sum[TILE_ROWS][WIDE_VECTORS];
     const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth;
@@ -65,7 +67,8 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     const vpart last = vpart_of(tail);
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++)
-            sum[i][j] = !t->accumulate ? vset(0) : j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+            sum[i][j] = !t->accumulate ? vset(0) :
+                        j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
     if (depth >= LONG)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
@@ -81,7 +84,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
             if ((kind & COPY) && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
         }
         if (kind & COPY) copy += vectors * VL;
-        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));       /* else each row takes a register, or the stack */
+        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));   /* else each row takes a register, or the stack */
         UNROLL for (int i = 0; i < rows; i++) {
             const vf x = vset(kind & BESIDE ? ((const float *)at)[i] : *tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
@@ -122,11 +125,13 @@ enum { ONE = 1 };
 #define COPY_ROWS(F, kind) F(5, COPY_VECTORS, kind) F(6, COPY_VECTORS, kind)
 enum { COPY_COLUMNS = COPY_VECTORS * VL };
 #define NAME(rows, n, kind) tile_##rows##_##n##_##kind
-#define DEFINED(rows, n, kind) static UNUSED void NAME(rows, n, kind)(const tile *t, const float *a, const float *b, float *out, int64_t first) \
+#define DEFINED(rows, n, kind) \
+    static UNUSED void NAME(rows, n, kind)(const tile *t, const float *a, const float *b, float *out, int64_t first) \
     { tile_part(t, a, b, out, first, rows, n, kind); }
 #define LISTED(rows, n, kind) [rows] = NAME(rows, n, kind),
 #define ALL_DEFINED(kind) TALL_ROWS(DEFINED, ONE, kind) TALL_ROWS(DEFINED, TILE_VECTORS, kind) FEW_ROWS(DEFINED, WIDE_VECTORS, kind)
-#define ALL_LISTED(kind) [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
+#define ALL_LISTED(kind) \
+    [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
 KINDS(ALL_DEFINED)
 COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5)
 static UNUSED tile_function *const tiles[6][3][TILE_ROWS + 1] = {
@@ -134,12 +139,22 @@ static UNUSED tile_function *const tiles[6][3][TILE_ROWS + 1] = {
     [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
 };
 
-/* Sigmoid or tanh over what a tile has stored. */
-static __attribute__((noinline, unused)) void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+/* The activation of what a tile has stored; with `keep`, laid out as out, the numbers before it go there. */
+static __attribute__((noinline, unused))
+void tile_end(float *out, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
-    for (int64_t i = 0; i < rows; i++, out += out_row)
-        for (int64_t j = 0; j < columns; j += VL)
-            vstore_n(out + j, activate(vload_n(out + j, columns - j), activation), columns - j);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += VL) {
+            const vf z = vload_n(out + i * out_row + j, columns - j);
+            if (keep) vstore_n(keep + i * out_row + j, z, columns - j);
+            const vf y = activation == ACT_GELU ? vgelu(z) : activation == ACT_SILU ? vsilu(z) : activate(z, activation);
+            vstore_n(out + i * out_row + j, y, columns - j);
+        }
+}
+
+INLINE void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+{
+    tile_end(out, 0, out_row, rows, columns, activation);
 }
 
 /* `rows` rows, any number of them. With `copy`, the first tile of a group of columns reads b in place and leaves it in copy for the
@@ -158,13 +173,13 @@ static UNUSED void tile_multiply(const tile *whole, int64_t rows)
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
-            tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](
-                &t, t.a + row * t.a_row, b, t.out + row * t.out_row + first, first);
+            float *out = t.out + row * t.out_row + first;
+            tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
+            if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
+                tile_end(out, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }
-    if (whole->activation == ACT_SIGMOID || whole->activation == ACT_TANH)
-        tile_activate(whole->out, whole->out_row, rows, whole->columns, whole->activation);
 }
 
 /* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */

@@ -47,14 +47,6 @@ UNARY_GRAD(log_sigmoid_grad, 4, x, d * vsigmoid(-x))
 UNARY(softsign, 2, x / (vset(1) + vabs(x)))
 UNARY_GRAD(softsign_grad, 2, x, d / ((vset(1) + vabs(x)) * (vset(1) + vabs(x))))
 
-/* x sigmoid(x), and its derivative s (1 + x (1 - s)); x = -inf gives 0 */
-INLINE vf vsilu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vsigmoid(x)); }
-INLINE vf vsilu_slope(vf x)
-{
-    vf s = vsigmoid(x);
-    return vpick(vabs(x) == vset(INFINITY), s, vfma(x * s, vset(1) - s, s));
-}
-
 UNARY(silu, 4, vsilu(x))
 UNARY_GRAD(silu_grad, 4, x, d * vsilu_slope(x))
 UNARY(hard_sigmoid, 1.5, vlesser(vset(1), vgreater(vset(0), vfma(x, vset(1 / 6.0f), vset(0.5f)))))
@@ -86,31 +78,6 @@ INLINE vf vgelu_approximate_slope(vf x)
 {
     vf c = vlesser(vset(20), vgreater(vset(-20), x)), s = vsigmoid(vgelu_z(c));
     return vfma(c * s * (vset(1) - s), vfma(c * c, vset(0.214064449f), vset(1.59576912f)), s);
-}
-
-/* Phi(x) = 0.5 + x P(x^2) / Q(x^2), the cumulative distribution of the normal, for |x| <= 5.4, to 2e-7 (P / Q a fit of the relative
-   error, to 1.3e-8); beyond that float32 knows only 0 and 1. x Phi(x), and its derivative Phi(x) + x phi(x). */
-INLINE vf vnormal_cdf(vf x)
-{
-    const vf c = vlesser(vset(5.4f), vgreater(vset(-5.4f), x)), t = c * c;
-    vf p = vset(2.35910420e-8f), q = vset(1.21982555e-6f);
-    p = vfma(p, t, vset(6.32372485e-6f));
-    q = vfma(q, t, vset(7.11729808e-5f));
-    p = vfma(p, t, vset(1.60695175e-4f));
-    q = vfma(q, t, vset(1.83865568e-3f));
-    p = vfma(p, t, vset(4.62896517e-3f));
-    q = vfma(q, t, vset(2.81801056e-2f));
-    p = vfma(p, t, vset(3.30293849e-2f));
-    q = vfma(q, t, vset(0.249458849f));
-    p = vfma(p, t, vset(0.398942262f));
-    q = vfma(q, t, vset(1));
-    return vpick_less(x, vset(-5.4f), vset(0), c * p / q + vset(0.5f));
-}
-INLINE vf vgelu(vf x) { return vpick_less(x, vset(-5.4f), vset(-0.0f), x * vnormal_cdf(x)); }
-INLINE vf vgelu_slope(vf x)
-{
-    vf c = vlesser(vset(20), vgreater(vset(-20), x));
-    return vfma(c * vset(0.398942280f), vexp(vset(-0.5f) * c * c), vnormal_cdf(c));
 }
 
 UNARY(gelu, 4, vgelu(x))

@@ -14,7 +14,7 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
                least(end * PANEL, a->columns) - begin * PANEL);
 }
 
-enum { FAR = 512, BLOCK_ROWS = VL == 16 ? 192 : 384 };
+enum { FAR = 512, BLOCK_ROWS = VL == 16 ? 192 : 384 };      /* numbers between rows of memory that share few sets of a cache; rows copied */
 
 /* out = activate(bias + a @ b) with every operand by strides. */
 typedef struct product {
@@ -23,12 +23,17 @@ typedef struct product {
     const float *b; int64_t b_depth, b_column;
     const float *bias;
     int64_t rows, columns, depth, activation, accumulate;
+    float *keep;                                 /* as in struct tile */
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
 typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a cell; how many */
 
-enum { BLOCK_DEPTH = VL == 16 ? 512 : 256, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH, CELLS = 64, CELL_LEAST = 1 << 15 };
+enum {
+    BLOCK_DEPTH = VL == 16 ? 512 : 256,             /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
+    BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
+    CELLS = 64, CELL_LEAST = 1 << 15,               /* most cells wanted, and multiply-adds of one */
+};
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
@@ -62,8 +67,9 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
         for (int64_t j = column; j < column + columns; j += width) {
             const float *b = t->b + p * t->b_depth + j * t->b_column;
             tile s = {
-                .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL, .copy = copy_b ? copy : 0,
-                .bias = last && t->bias ? t->bias + j : 0, .depth = depth, .columns = least(column + columns - j, width), .out_row = t->out_row,
+                .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL,
+                .copy = copy_b ? copy : 0, .bias = last && t->bias ? t->bias + j : 0, .out_row = t->out_row,
+                .depth = depth, .columns = least(column + columns - j, width),
                 .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
             };
             if (pack) panel_pack(scratch, b, t->b_depth, t->b_column, depth, s.columns);
@@ -75,6 +81,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
                 s.out = t->out + i * t->out_row + j;
+                s.keep = t->keep ? t->keep + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
             }
         }
@@ -146,8 +153,8 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
             for (int64_t c = 0; c < t->columns; c++)
                 for (int64_t r = 0; r < n; r++) sums[c * PANEL + r] = out[r * t->out_row + c];
         const product turned = {
-            .out = sums, .out_row = PANEL, .a = t->b, .a_row = t->b_column, .a_depth = t->b_depth, .depth = t->depth, .accumulate = t->accumulate,
-            .b = t->a + row * t->a_row, .b_depth = 1, .b_column = t->a_row,
+            .out = sums, .out_row = PANEL, .a = t->b, .a_row = t->b_column, .a_depth = t->b_depth, .depth = t->depth,
+            .accumulate = t->accumulate, .b = t->a + row * t->a_row, .b_depth = 1, .b_column = t->a_row,
         };
         const int in_registers = t->a_depth == 1 && t->columns <= TURNED_ROWS;
         if (in_registers) product_turned(&turned, 0, t->columns, 0, n);
@@ -219,11 +226,19 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
         const int64_t wide = whole ? (end - begin) / s->down : 1, high = whole ? s->down : least(s->down - at, end - begin);
         const int64_t row = at * s->rows, column = begin / s->down * s->columns;
         const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
+        const int narrow = product_narrow(t->rows, t->columns), turned = t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS;
         begin += wide * high;
-        if (product_narrow(t->rows, t->columns)) product_narrow_block(t, row, rows, scratch);
-        else if (t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS) product_turned(t, row, rows, column, columns);
-        else if (t->rows == 1 && t->b_column == 1) product_row(t, row, column, columns);
-        else product_block(t, row, rows, column, columns, scratch);
+        if (!narrow && !turned && (t->rows > 1 || t->b_column != 1)) {
+            product_block(t, row, rows, column, columns, scratch);
+            continue;
+        }
+        product u = *t;
+        if (t->activation > ACT_RELU6) u.activation = ACT_LINEAR;
+        if (narrow) product_narrow_block(&u, row, rows, scratch);
+        else if (turned) product_turned(&u, row, rows, column, columns);
+        else product_row(&u, row, column, columns);
+        const int64_t from = row * t->out_row + column;
+        if (t->activation > ACT_RELU6) tile_end(t->out + from, t->keep ? t->keep + from : 0, t->out_row, rows, columns, t->activation);
     }
 }
 
@@ -249,6 +264,7 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
     OPTIONAL const float *bias;   /* (columns) */
+    OPTIONAL float *keep; /* as out: before the activation, for GELU and SiLU */
     int64_t outer;
     int64_t inner;
     int64_t rows;
@@ -278,7 +294,7 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
             .b = a->right + outer * a->right_outer + inner * a->right_inner + part * most_depth * a->right_depth,
             .b_depth = a->right_depth, .b_column = a->right_column, .bias = a->bias,
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
-            .activation = a->activation, .accumulate = a->accumulate,
+            .activation = a->activation, .accumulate = a->accumulate, .keep = a->keep ? a->keep + n * a->rows * a->columns : 0,
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
@@ -361,5 +377,54 @@ KERNEL(activation_grad, a->size, 1.5,
     for (int64_t i = begin; i < end; i += VL) {
         const vf d = vload_n(a->d_y + i, end - i), y = vload_n(a->y + i, end - i);
         vstore_n(a->d_x + i, activate_grad(d, y, a->activation), end - i);
+    }
+}
+
+INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, for GELU and SiLU the argument */
+{
+    return activation == ACT_GELU ? d * vgelu_slope(s) : activation == ACT_SILU ? d * vsilu_slope(s) : activate_grad(d, s, activation);
+}
+
+/* d_z = d_y times the derivative of the activation of a matrix product, and sums[k, j] = sum of d_z[i, j] over the rows i of piece k.
+   One item: a piece of `split` rows by 64 columns. */
+KERNEL(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
+       least(a->rows, a->split) * least(a->columns, 64) * (a->activation >= ACT_GELU ? 7 : 2),
+    float *d_z;                   /* (rows, columns) */
+    OPTIONAL float *sums;         /* (ceil(rows / split), columns) */
+    const float *d_y;             /* (rows, columns) */
+    const float *s;               /* (rows, columns): the result; the argument for GELU and SiLU */
+    int64_t rows;
+    int64_t columns;
+    int64_t split;
+    int64_t activation;)
+{
+    const int64_t across = pieces(a->columns, 64), activation = a->activation;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t k = i / across, first = i % across * 64, columns = least(64, a->columns - first);
+        const int64_t rows = least(a->rows - k * a->split, a->split), at = k * a->split * a->columns + first;
+        for (int64_t j = 0; j < columns; j += 4 * VL) {
+            vf sum[4] = { vset(0), vset(0), vset(0), vset(0) };
+            const float *d_y = a->d_y + at + j, *s = a->s + at + j;
+            float *d_z = a->d_z + at + j;
+            const int64_t left = columns - j;
+            if (left >= 4 * VL && activation == ACT_RELU)
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL for (int v = 0; v < 4; v++) {
+                        const int64_t o = r * a->columns + v * VL;
+                        const vf d = activate_grad(vload(d_y + o), vload(s + o), ACT_RELU);
+                        vstore(d_z + o, d);
+                        sum[v] = sum[v] + d;
+                    }
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    for (int v = 0; v < 4 && v * VL < left; v++) {
+                        const int64_t o = r * a->columns + v * VL, n = left - v * VL;
+                        const vf d = product_grad(vload_n(d_y + o, n), vload_n(s + o, n), activation);
+                        vstore_n(d_z + o, d, n);
+                        sum[v] = sum[v] + d;
+                    }
+            if (a->sums)
+                for (int v = 0; v < 4 && v * VL < left; v++) vstore_n(a->sums + k * a->columns + first + j + v * VL, sum[v], left - v * VL);
+        }
     }
 }

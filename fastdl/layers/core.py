@@ -17,6 +17,11 @@ def fused(activation):
     return next((name for name in ACTIVATIONS if name and activation == getattr(activations, name)), None)
 
 
+def ending(activation):
+    """As fused, of those that only linear computes."""
+    return next((name for name in ("gelu", "silu") if activation == getattr(activations, name)), None)
+
+
 class Dense(Layer):
     """activation(inputs @ kernel + bias).
 
@@ -39,6 +44,7 @@ class Dense(Layer):
         self.kernel_regularizer, self.bias_regularizer = regularizers.get(kernel_regularizer), regularizers.get(bias_regularizer)
         self.kernel_constraint, self.bias_constraint = constraints.get(kernel_constraint), constraints.get(bias_constraint)
         self._fused = fused(self.activation) if self.activation is not activations.sigmoid else None     # sigmoid keeps its logits for the loss
+        self._ending = ending(self.activation)
 
     def build(self, input_shape):
         """Make kernel and bias for inputs (..., features)."""
@@ -51,8 +57,8 @@ class Dense(Layer):
 
     def call(self, inputs):
         """The product, with bias and activation."""
-        y = ops.linear(inputs, self.kernel, self.bias, activation=self._fused)
-        return y if self._fused is not None else self.activation(y)
+        y = ops.linear(inputs, self.kernel, self.bias, activation=self._fused or self._ending)
+        return y if self._fused or self._ending else self.activation(y)
 
     def get_config(self):
         """The constructor's arguments."""

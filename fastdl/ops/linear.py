@@ -1,12 +1,11 @@
 """Matrix products."""
 
-from functools import partial
-
 import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from . import bfloat16
+from .math import erf_of
 
 __all__ = ["linear", "matmul", "dot", "tensordot"]
 
@@ -19,11 +18,18 @@ def activate(x, activation):
         return np.where(x < 0, 0, x) if activation == 1 else np.clip(x, 0, 6)
     if activation == 2:
         return 1 / (1 + np.exp(-x))
+    if activation in (5, 6):
+        return np.where(x == -np.inf, 0, x * (0.5 * (1 + erf_of(x / np.sqrt(2))) if activation == 5 else 1 / (1 + np.exp(-x))))
     return np.tanh(x) if activation == 3 else x
 
 
 def activate_grad(d, y, activation):
-    """What csrc/kernel.h's activate_grad does, in NumPy."""
+    """What csrc/kernel.h's activate_grad does, in NumPy; for 5 and 6 y is what was activated."""
+    if activation == 5:
+        return d * (0.5 * (1 + erf_of(y / np.sqrt(2))) + np.where(np.isinf(y), 0, y * np.exp(-0.5 * y * y) / np.sqrt(2 * np.pi)))
+    if activation == 6:
+        s = 1 / (1 + np.exp(-y))
+        return d * (s + np.where(np.isinf(y), 0, y * s * (1 - s)))
     if activation in (1, 4):
         return np.where((y > 0) & (y < 6) if activation == 4 else y > 0, d, 0)
     return d * y * (1 - y) if activation == 2 else d * (1 - y * y) if activation == 3 else d
@@ -48,7 +54,7 @@ def pack(panels, b, *, depth, columns, row, column):
 
 
 @twin(flops=lambda *, outer, inner, rows, columns, depth, **_: 2 * outer * inner * rows * columns * depth)
-def matrix_product(out, left, right, bias, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
+def matrix_product(out, left, right, bias, keep, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
                    left_depth, right_outer, right_inner, right_depth, right_column, activation, accumulate):
     a = strided(left, (outer, inner, rows, depth), left_outer, left_inner, left_row, left_depth)
     b = strided(right, (outer, inner, depth, columns), right_outer, right_inner, right_depth, right_column)
@@ -59,6 +65,8 @@ def matrix_product(out, left, right, bias, *, outer, inner, rows, columns, depth
         y = out + y
     if bias is not None:
         y = y + bias
+    if keep is not None:
+        keep.reshape(y.shape)[...] = y
     out[...] = activate(y, activation)
 
 
@@ -85,17 +93,26 @@ def activation_grad(d_x, d_y, y, *, size, activation):
     d_x[...] = activate_grad(d_y, y, activation)
 
 
+@twin
+def product_d_z(d_z, sums, d_y, s, *, rows, columns, split, activation):
+    d = activate_grad(d_y.reshape(rows, columns), s.reshape(rows, columns), activation)
+    d_z.reshape(rows, columns)[...] = d
+    if sums is not None:
+        sums.reshape(-1, columns)[...] = [d[i: i + split].sum(0) for i in range(0, rows, split)]
+
+
 def split_of(depth, columns):
     """Terms in a piece of a sum of `depth` terms for each of `columns` results; 0: one piece."""
     return 0 if depth < 1024 or columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
-            batch=(), activation=0, long=False):
+            batch=(), activation=0, long=False, keep=None):
     """out[n] = activate(bias + left[n] @ right[n]) by strides counted in elements.
 
     long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
+    keep    for "gelu" and "silu", whose gradient needs it: an array like out for what is activated; without batch only
     """
     if not out.size:
         return
@@ -146,11 +163,14 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
     split = split_of(depth, rows * columns) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
-    multiply = partial(bfloat16.multiply, op) if op.bfloat16 else partial(kernels.matrix_product, accumulate=0)
-    multiply(
-        to, left, right, bias, outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
+    sizes = dict(
+        outer=outer[0], inner=inner[0], rows=rows, columns=columns, depth=depth, split=split if parts > 1 else 0,
         left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
         right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation)
+    if op.bfloat16:
+        bfloat16.multiply(op, to, left, right, bias, **sizes)
+    else:
+        kernels.matrix_product(to, left, right, bias, keep, accumulate=0, **sizes)
     if parts > 1:
         kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
 
@@ -168,21 +188,27 @@ def _merged(batch):
     return axes
 
 
-def sum_columns(op, out, x, rows, columns):
-    """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size."""
+def sum_columns(op, out, x, rows, columns, d_y=None, s=None, activation=0):
+    """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size; with an activation, x is its gradient, made here."""
     split = 512
     parts = -(-rows // split)
-    to = out if parts == 1 else op.empty((parts, columns))
-    if parts:
+    to = out if parts == 1 or out is None else op.empty((parts, columns))
+    if parts and activation:
+        kernels.product_d_z(x, to, d_y, s, rows=rows, columns=columns, split=split, activation=activation)
+    elif parts:
         kernels.column_sums(to, x, rows=rows, columns=columns, split=split)
-    if parts != 1:
+    if parts != 1 and out is not None:
         kernels.sum_parts(out, to, outer=1, count=parts, size=columns)
 
 
 def activation_of(z, name):
     """For definitions: the textbook formula of a fused activation."""
     return {None: lambda: z, "linear": lambda: z, "relu": lambda: np.maximum(z, 0), "relu6": lambda: np.minimum(np.maximum(z, 0), 6),
-            "sigmoid": lambda: 1 / (1 + np.exp(-z)), "tanh": lambda: np.tanh(z)}[name]()
+            "sigmoid": lambda: 1 / (1 + np.exp(-z)), "tanh": lambda: np.tanh(z), "silu": lambda: z / (1 + np.exp(-z)),
+            "gelu": lambda: z * 0.5 * (1 + erf_of(z / np.sqrt(2)))}[name]()
+
+
+FUSED = {**ACTIVATIONS, "gelu": 5, "silu": 6}        # as in csrc/kernel.h
 
 
 class Linear(Op):
@@ -193,14 +219,14 @@ class Linear(Op):
     bias     (columns), or None
     returns  (..., columns)
 
-    activation is None or "linear", "relu", "relu6", "sigmoid" or "tanh", applied before the result is stored.
+    activation is None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu" or "silu", applied before the result is stored.
     """
     activation: str = None
     bfloat16: bool = False
 
     def shape(self, x, kernel, bias=None):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are linear, relu, relu6, sigmoid, tanh"
+        if self.activation not in FUSED:
+            raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are {', '.join(list(FUSED)[1:])}"
                              "\n  apply any other to the result: activations.get(name)(linear(x, kernel, bias))")
         arrays = {"x": (x.shape, "..., depth"), "kernel": (kernel.shape, "depth, columns")}
         if len(x.shape) < 1 or len(kernel.shape) != 2:
@@ -214,22 +240,25 @@ class Linear(Op):
 
     def forward(self, y, x, kernel, bias=None):
         depth, columns = kernel.shape
-        self.x, self.kernel, self.y = x, kernel, y
-        product(self, y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth, left_row=depth, left_depth=1,
-                right_depth=columns, right_column=1, activation=ACTIVATIONS[self.activation])
+        smooth = self.activation in ("gelu", "silu")
+        after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
+        keep = self.empty(y.shape) if after or smooth and self.traced else None
+        self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
+        product(self, keep if after else y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth,
+                left_row=depth, left_depth=1, right_depth=columns, right_column=1, activation=0 if after else FUSED[self.activation],
+                keep=None if after else keep)
+        if after:
+            getattr(kernels, self.activation)(y, keep, size=y.size)
 
     def backward(self, d_y, d_x, d_kernel, d_bias=None):
         depth, columns = self.kernel.shape
-        rows, activation = _rows(d_y, columns), ACTIVATIONS[self.activation]
-        d_z = d_y
-        if activation:
-            d_z = self.empty(d_y.shape)
-            kernels.activation_grad(d_z, d_y, self.y, size=d_y.size, activation=activation)
+        rows, activation = _rows(d_y, columns), FUSED[self.activation]
+        d_z = self.empty(d_y.shape) if activation else d_y
+        if activation or d_bias is not None:
+            sum_columns(self, d_bias, d_z, rows, columns, d_y, self.activated, activation)
         if d_kernel is not None:
             product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
                     right_depth=columns, right_column=1, long=True)
-        if d_bias is not None:
-            sum_columns(self, d_bias, d_z, rows, columns)
         if d_x is not None:
             product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
                     right_depth=1, right_column=columns)
@@ -241,14 +270,24 @@ class Linear(Op):
     cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
              case(x=(2, 3, 17), kernel=(17, 33), bias=(33,), activation="relu"), case(x=(5,), kernel=(5, 4), bias=(4,), activation="tanh"),
              case(x=(3, 9), kernel=(9, 5), bias=np.float32([-3, 0, 3, 6, 9]), activation="relu6"),
+             case(x=(5, 9), kernel=(9, 70), bias=(70,), activation="gelu"),
+             case(x=(18, 3), kernel=(3, 2), bias=None, activation="silu"),
+             case(x=(1, 20), kernel=(20, 19), bias=(19,), activation="gelu"),
+             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
              case(x=(31, 37), kernel=(37, 65), bias=(65,), activation="relu", bfloat16=True),
-             case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True), case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
+             case(x=(3, 7), kernel=(7, 5), bias=(5,), activation="gelu", bfloat16=True),
+             case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True),
+             case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
              case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
-    bench = [case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
-             case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu")]
+    bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"),
+             case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
+             case(x=(32, 64), kernel=(64, 1), bias=(1,)), case(x=(1, 1024), kernel=(1024, 1024), bias=(1024,), activation="relu"),
+             case(x=(64, 256), kernel=(256, 1024), bias=(1024,), activation="relu"),
+             case(x=(128, 1024), kernel=(1024, 4096), bias=(4096,), activation="relu"),
+             case(x=(2048, 256), kernel=(256, 1024), bias=(1024,), activation="gelu")]
 
 
 class MatMul(Op):
@@ -327,7 +366,9 @@ class MatMul(Op):
              case(a=(2, 3, 4, 5), b=(2, 3, 6, 5), transpose_b=True, bfloat16=True), case(a=(1100,), b=(1100,), bfloat16=True),
              case(a=(3, 1, 4, 2), b=(1, 2, 4, 3), transpose_a=True, bfloat16=True), case(a=(1, 1), b=(1, 1), bfloat16=True)]
     wrong = [case(a=(3, 5), b=(4, 5)), case(a=(3, 5), b=(3, 5), transpose_a=True, transpose_b=True), case(a=(2, 3, 5), b=(3, 5, 2))]
-    bench = [case(a=(512, 512), b=(512, 512)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
+    bench = [*(case(a=(n, n), b=(n, n)) for n in (64, 128, 256, 512, 1024, 2048)), case(a=(4096, 27), b=(27, 64)),
+             case(a=(1, 1024), b=(1024, 1024), transpose_b=True), case(a=(8, 1024), b=(1024, 1024)),
+             case(a=(64, 128, 64), b=(64, 64, 128)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
 
 
 class TensorDot(Op):
