@@ -40,7 +40,10 @@ INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t
     const int64_t across = pieces(columns, BLOCK_COLUMNS), width = least(columns, BLOCK_COLUMNS);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
     cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), BLOCK_COLUMNS, 0, across };
-    if (columns <= PANEL / 2) s.rows = pieces(s.rows, PANEL) * PANEL;
+    if (columns <= PANEL / 2) {                     /* these run along vectors */
+        const int64_t unit = rows < 8 * PANEL ? 16 : PANEL;
+        s.rows = pieces(s.rows, unit) * unit;
+    }
     s.down = pieces(rows, s.rows);
     return s;
 }
