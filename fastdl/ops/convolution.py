@@ -420,7 +420,7 @@ def conv2d(images, kernel, bias=None, strides=(1, 1), padding="valid", dilation=
     strides and dilation are an integer for both axes or one for each; the other options are those of Conv2D. As many groups as
     channels are a depthwise convolution.
     """
-    if groups > 1 and len(kernel.shape) == 4 and algorithm == "implicit":
+    if groups > 1 and len(kernel.shape) == 4 and algorithm == "auto":
         from .depthwise import MOST_PLACES, depthwise_conv2d          # which use this file
         from .shape import reshape
         kernel_height, kernel_width, taken, filters = kernel.shape

@@ -6,6 +6,7 @@ import pytest
 import fastdl
 from fastdl import ops
 from fastdl.ops.convolution import Conv2D
+from fastdl.record import Program
 from fastdl.tensor import Tensor, backward
 
 
@@ -54,3 +55,11 @@ def test_shapes_that_do_not_fit(shapes, options, message):
     with pytest.raises(fastdl.ShapeError) as e:
         ops.depthwise_conv2d(*(np.zeros(s, "float32") for s in shapes), **options)
     assert "depthwise_conv2d: " in str(e.value) and message in str(e.value)
+
+
+def test_conv2d_of_single_channels_runs_the_depthwise_kernels():
+    x, kernel = fastdl.tensor(np.ones((2, 6, 6, 5))), fastdl.tensor(np.ones((3, 3, 1, 10)))
+    program = Program()
+    with program.recorded():
+        ops.conv2d(x, kernel, groups=5)
+    assert "depthwise_conv2d" in {kernel for kernel, *_ in program.about}
