@@ -1,7 +1,9 @@
-"""Builds fastdl._core: the C sources once, csrc/kernels.c once for each instruction set."""
+"""Builds fastdl._core: the C sources once, the kernels once for each instruction set."""
 import concurrent.futures
+import glob
 import os
 import platform
+import re
 
 import numpy
 from Cython.Build import cythonize
@@ -20,23 +22,38 @@ ISAS = {
 if "FASTDL_BUILD_ISAS" in os.environ:         # fewer, for a quick rebuild while a kernel is written
     ISAS = {isa: ISAS[isa] for isa in os.environ["FASTDL_BUILD_ISAS"].split()}
 
+KERNELS = ["csrc/kernels.c", "csrc/tile.c", "csrc/tile_bf16.c", *sorted(glob.glob("csrc/kernels/*.c"))]
+HEADERS = sorted(glob.glob("csrc/*.h"))
+
+
+def included(source):
+    """The file and all headers that it includes, however far."""
+    with open(source) as file:
+        headers = re.findall(r'#include "([^"]+)"', file.read())
+    return {source}.union(*(included(f"csrc/{header}") for header in headers))
+
 
 class BuildKernels(build_ext):
-    """build_ext, with one object of csrc/kernels.c per instruction set."""
+    """build_ext, with an object of each of KERNELS per instruction set; those newer than what they include are kept."""
 
     def build_extension(self, extension):
-        def compiled(isa):
-            return self.compiler.compile(
-                ["csrc/kernels.c"], output_dir=os.path.join(self.build_temp, isa), include_dirs=["csrc"],
-                macros=[("FD_TABLE", f"fd_kernels_{isa}")], extra_postargs=FLAGS + ISAS[isa], depends=extension.depends)
+        def built(isa, source):
+            folder = os.path.join(self.build_temp, isa)
+            done = os.path.join(folder, os.path.splitext(source)[0] + ".o")
+            needed = max(map(os.path.getmtime, ["setup.py", *included(source)]))
+            if self.force or not os.path.exists(done) or os.path.getmtime(done) < needed:
+                self.compiler.compile([source], output_dir=folder, include_dirs=["csrc"], macros=[("FD_ISA", isa)],
+                                      extra_postargs=FLAGS + ISAS[isa])
+            return done
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            extension.extra_objects = sum(pool.map(compiled, ISAS), [])
+            extension.extra_objects = list(pool.map(built, *zip(*((isa, source) for source in KERNELS for isa in ISAS))))
+        chosen = os.path.join(self.build_temp, "isas")
+        if not os.path.exists(chosen) or open(chosen).read() != " ".join(ISAS):
+            with open(chosen, "w") as file:
+                file.write(" ".join(ISAS))
+        extension.depends = [*extension.depends, *extension.extra_objects, chosen]
         super().build_extension(extension)
-
-
-def headers_and_kernels():
-    return [os.path.join(folder, f) for folder, _, files in os.walk("csrc") for f in files]
 
 
 setup(
@@ -47,7 +64,7 @@ setup(
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *((f"FD_{isa.upper()}", "1") for isa in ISAS)],
         extra_compile_args=[f for f in FLAGS if f != "-Wextra"] + ["-Wno-unused-function", "-fopenmp"],
         extra_link_args=["-fopenmp", "-Wl,-s"],
-        depends=[*headers_and_kernels(), "fastdl/_program.pxi"],
+        depends=[*KERNELS, *HEADERS, "fastdl/_program.pxi"],
     )]),
     cmdclass={"build_ext": BuildKernels},
 )

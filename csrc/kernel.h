@@ -10,6 +10,10 @@
 
 #define OPTIONAL                 /* kept in the text of the fields, where _core reads it */
 
+#define FD_JOINED(name, isa) fd_##name##_##isa
+#define FD_JOIN(name, isa) FD_JOINED(name, isa)
+#define FD_OF_ISA(name) FD_JOIN(name, FD_ISA)        /* fd_relu_avx2: the files are built once per instruction set, as FD_ISA */
+
 /* KERNEL(name, items, cost, fields) { body }
 
    fields   the arguments, as the body of a struct: outputs, inputs, sizes, scalars, each one 8-byte word;
@@ -26,7 +30,7 @@
     static void name##_body(const name##_args *, int64_t, int64_t, fd_worker *);                                       \
     static void name##_run(const void *p, int64_t begin, int64_t end, fd_worker *worker)                               \
     { name##_body(p, begin, end, worker); }                                                                            \
-    static const fd_kernel name##_kernel =                                                                             \
+    const fd_kernel FD_OF_ISA(name) =                                                                                  \
         { #name, #__VA_ARGS__, sizeof(name##_args), name##_items, name##_cost, name##_run };                           \
     static void name##_body(const name##_args *a UNUSED, int64_t begin UNUSED, int64_t end UNUSED, fd_worker *worker UNUSED)
 
@@ -61,6 +65,13 @@ INLINE vf activate_grad(vf d, vf y, int64_t activation)
     case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), d, vset(0)), vset(0));
     default: return d;
     }
+}
+
+/* d_x = d_y times the derivative of an activation, from its result y; n numbers. */
+INLINE void activation_gradient(float *d_x, const float *d_y, const float *y, int64_t n, int64_t activation)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vstore_n(d_x + i, activate_grad(vload_n(d_y + i, n - i), vload_n(y + i, n - i), activation), n - i);
 }
 
 /* x sigmoid(x), and its derivative s (1 + x (1 - s)); x = -inf gives 0 */

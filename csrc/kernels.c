@@ -1,249 +1,224 @@
-/* Table of contents: every kernel, one line each. This file is built once per instruction set, as FD_TABLE. */
+/* Table of contents: every kernel, one line each. This file and those in kernels/ are built once per instruction set, as FD_ISA. */
 #include "kernel.h"
 
-#include "kernels/linear.c"
-#include "kernels/elementwise.c"
-#include "kernels/math.c"
-#include "kernels/activation.c"
-#include "kernels/reduction.c"
-#include "kernels/shape.c"
-#include "kernels/indexing.c"
-#include "kernels/convolution.c"
-#include "kernels/few_channels.c"
-#include "kernels/winograd.c"
-#include "kernels/depthwise.c"
-#include "kernels/pooling.c"
-#include "kernels/recurrent.c"
-#include "kernels/gru.c"
-#include "kernels/simple_rnn.c"
-#include "kernels/softmax.c"
-#include "kernels/normalization.c"
-#include "kernels/attention.c"
-#include "kernels/loss.c"
-#include "kernels/pair_loss.c"
-#include "kernels/metric.c"
-#include "kernels/random.c"
-#include "kernels/optimizer.c"
-#include "kernels/bfloat16.c"
-#include "kernels/bfloat16_convolution.c"
-#include "kernels/bfloat16_winograd.c"
+#define KERNELS(_)                                                                                                    \
+    /* linear */                                                                                                      \
+    _(pack)                                                                                                           \
+    _(matrix_product)                                                                                                 \
+    _(inner_product)                                                                                                  \
+    _(sum_parts)                                                                                                      \
+    _(column_sums)                                                                                                    \
+    _(activation_grad)                                                                                                \
+    _(product_d_z)                                                                                                    \
+                                                                                                                      \
+    /* elementwise */                                                                                                 \
+    _(check_finite)                                                                                                   \
+    _(fill)                                                                                                           \
+    _(copy)                                                                                                           \
+    _(accumulate)                                                                                                     \
+    _(add) _(add_int32) _(add_int64)                                                                                  \
+    _(subtract) _(subtract_int32) _(subtract_int64)                                                                   \
+    _(multiply) _(multiply_int32) _(multiply_int64)                                                                   \
+    _(divide)                                                                                                         \
+    _(floor_divide) _(floor_divide_int32) _(floor_divide_int64)                                                       \
+    _(mod) _(mod_int32) _(mod_int64)                                                                                  \
+    _(power) _(power_int32) _(power_int64)                                                                            \
+    _(maximum) _(maximum_int32) _(maximum_int64)                                                                      \
+    _(minimum) _(minimum_int32) _(minimum_int64)                                                                      \
+    _(equal) _(equal_int32) _(equal_int64)                                                                            \
+    _(not_equal) _(not_equal_int32) _(not_equal_int64)                                                                \
+    _(greater) _(greater_int32) _(greater_int64)                                                                      \
+    _(greater_equal) _(greater_equal_int32) _(greater_equal_int64)                                                    \
+    _(logical_and) _(logical_or) _(logical_xor)                                                                       \
+    _(divide_d_x2) _(mod_d_x2) _(power_d_x1) _(power_d_x2) _(maximum_grad)                                            \
+    _(where) _(where_int32) _(where_int64)                                                                            \
+    _(cast)                                                                                                           \
+                                                                                                                      \
+    /* math */                                                                                                        \
+    _(negative) _(abs) _(abs_grad) _(sign) _(square) _(square_grad)                                                   \
+    _(sqrt) _(sqrt_grad) _(rsqrt) _(rsqrt_grad) _(reciprocal) _(reciprocal_grad)                                      \
+    _(floor) _(ceil) _(round) _(isfinite) _(isinf) _(isnan)                                                           \
+    _(exp) _(exp_grad)                                                                                                \
+    _(expm1) _(expm1_grad)                                                                                            \
+    _(log) _(log_grad)                                                                                                \
+    _(log1p) _(log1p_grad)                                                                                            \
+    _(sin) _(sin_grad)                                                                                                \
+    _(cos) _(cos_grad)                                                                                                \
+    _(erf) _(erf_grad)                                                                                                \
+    _(clip) _(clip_grad)                                                                                              \
+                                                                                                                      \
+    /* activation */                                                                                                  \
+    _(relu) _(relu_grad)                                                                                              \
+    _(relu6) _(relu6_grad) _(activated_sum)                                                                           \
+    _(leaky_relu) _(leaky_relu_grad)                                                                                  \
+    _(elu) _(elu_grad)                                                                                                \
+    _(selu) _(selu_grad)                                                                                              \
+    _(sigmoid) _(sigmoid_grad)                                                                                        \
+    _(tanh) _(tanh_grad)                                                                                              \
+    _(softplus) _(softplus_grad)                                                                                      \
+    _(log_sigmoid) _(log_sigmoid_grad)                                                                                \
+    _(softsign) _(softsign_grad)                                                                                      \
+    _(silu) _(silu_grad)                                                                                              \
+    _(hard_sigmoid) _(hard_sigmoid_grad)                                                                              \
+    _(hard_silu) _(hard_silu_grad)                                                                                    \
+    _(mish) _(mish_grad)                                                                                              \
+    _(gelu) _(gelu_grad)                                                                                              \
+    _(gelu_approximate) _(gelu_approximate_grad)                                                                      \
+                                                                                                                      \
+    /* reduction */                                                                                                   \
+    _(sum) _(sum_of_squares) _(sum_of_exp) _(max) _(min) _(prod) _(prod_grad)                                         \
+    _(sum_int32) _(max_int32) _(min_int32) _(prod_int32)                                                              \
+    _(sum_int64) _(max_int64) _(min_int64) _(prod_int64)                                                              \
+    _(any) _(all)                                                                                                     \
+    _(argmax) _(argmax_int32) _(argmax_int64) _(argmin) _(argmin_int32) _(argmin_int64)                               \
+                                                                                                                      \
+    /* shape */                                                                                                       \
+    _(rearrange)                                                                                                      \
+                                                                                                                      \
+    /* indexing */                                                                                                    \
+    _(check_order)                                                                                                    \
+    _(gather_uint8_to_float32)                                                                                        \
+    _(gather_int32_to_float32)                                                                                        \
+    _(gather_int64_to_float32)                                                                                        \
+    _(gather_float32_to_float32)                                                                                      \
+    _(gather_float64_to_float32)                                                                                      \
+    _(gather_uint8_to_int32)                                                                                          \
+    _(gather_int32_to_int32)                                                                                          \
+    _(gather_int64_to_int32)                                                                                          \
+    _(gather_float32_to_int32)                                                                                        \
+    _(gather_float64_to_int32)                                                                                        \
+    _(gather_uint8_to_uint8)                                                                                          \
+    _(scatter_rows)                                                                                                   \
+    _(advance)                                                                                                        \
+    _(check_indices)                                                                                                  \
+    _(check_tokens)                                                                                                   \
+    _(check_classes)                                                                                                  \
+    _(take)                                                                                                           \
+    _(order_indices)                                                                                                  \
+    _(take_grad)                                                                                                      \
+    _(one_hot)                                                                                                        \
+                                                                                                                      \
+    /* convolution */                                                                                                 \
+    _(conv2d)                                                                                                         \
+    _(conv2d_pack_flipped)                                                                                            \
+    _(conv2d_d_images)                                                                                                \
+    _(conv2d_d_kernel)                                                                                                \
+    _(im2col)                                                                                                         \
+    _(col2im)                                                                                                         \
+                                                                                                                      \
+    /* few_channels */                                                                                                \
+    _(conv2d_few_channels)                                                                                            \
+    _(conv2d_d_few_channels)                                                                                          \
+    _(pooled_conv2d)                                                                                                  \
+    _(pooled_conv2d_d_kernel)                                                                                         \
+                                                                                                                      \
+    /* winograd */                                                                                                    \
+    _(winograd_images)                                                                                                \
+    _(winograd)                                                                                                       \
+    _(winograd_d_kernel)                                                                                              \
+                                                                                                                      \
+    /* depthwise */                                                                                                   \
+    _(repeat_channels)                                                                                                \
+    _(repeat_channels_grad)                                                                                           \
+    _(depthwise_conv2d)                                                                                               \
+    _(depthwise_conv2d_d_images)                                                                                      \
+    _(depthwise_conv2d_d_kernel)                                                                                      \
+                                                                                                                      \
+    /* pooling */                                                                                                     \
+    _(max_pool2d)                                                                                                     \
+    _(average_pool2d)                                                                                                 \
+    _(pool2d_grad)                                                                                                    \
+                                                                                                                      \
+    /* recurrent */                                                                                                   \
+    _(pack_gates)                                                                                                     \
+    _(pack_gates_bf16)                                                                                                \
+    _(lstm)                                                                                                           \
+    _(lstm_grad)                                                                                                      \
+    _(lstm_units) _(lstm_units_grad)                                                                                  \
+    _(gru) _(gru_grad)                                                                                                \
+    _(simple_rnn) _(simple_rnn_grad)                                                                                  \
+                                                                                                                      \
+    /* softmax */                                                                                                     \
+    _(softmax)                                                                                                        \
+    _(softmax_grad)                                                                                                   \
+                                                                                                                      \
+    /* normalization */                                                                                               \
+    _(batch_statistics)                                                                                               \
+    _(batch_statistics_total)                                                                                         \
+    _(batch_normalize)                                                                                                \
+    _(batch_normalize_sums)                                                                                           \
+    _(sum_norm_pieces)                                                                                                \
+    _(batch_normalize_d_x)                                                                                            \
+    _(standardize_grad)                                                                                               \
+    _(moving_average)                                                                                                 \
+    _(layer_normalize)                                                                                                \
+    _(layer_normalize_grad)                                                                                           \
+                                                                                                                      \
+    /* attention */                                                                                                   \
+    _(attention)                                                                                                      \
+    _(attention_grad)                                                                                                 \
+                                                                                                                      \
+    /* loss */                                                                                                        \
+    _(check_labels)                                                                                                   \
+    _(softmax_cross_entropy)                                                                                          \
+    _(softmax_cross_entropy_grad)                                                                                     \
+    _(sparse_cross_entropy)                                                                                           \
+    _(sparse_cross_entropy_grad)                                                                                      \
+    _(distribution_cross_entropy)                                                                                     \
+    _(distribution_cross_entropy_grad)                                                                                \
+    _(distribution_log_loss)                                                                                          \
+    _(distribution_log_loss_grad)                                                                                     \
+    _(loss_sums)                                                                                                      \
+    _(loss_total)                                                                                                     \
+    _(loss_total_grad)                                                                                                \
+    _(loss_weights_grad)                                                                                              \
+    _(penalty_sums)                                                                                                   \
+    _(penalty_total)                                                                                                  \
+    _(penalty_grad)                                                                                                   \
+                                                                                                                      \
+    /* pair_loss */                                                                                                   \
+    _(pair_losses)                                                                                                    \
+    _(pair_losses_grad)                                                                                               \
+                                                                                                                      \
+    /* metric */                                                                                                      \
+    _(label_matches)                                                                                                  \
+    _(pair_matches)                                                                                                   \
+    _(add_to_mean)                                                                                                    \
+    _(mean_so_far)                                                                                                    \
+    _(sorted_matches)                                                                                                 \
+    _(add_to_confusion)                                                                                               \
+                                                                                                                      \
+    /* random */                                                                                                      \
+    _(next_key)                                                                                                       \
+    _(random_uniform)                                                                                                 \
+    _(random_integers)                                                                                                \
+    _(random_normal)                                                                                                  \
+    _(dropout)                                                                                                        \
+                                                                                                                      \
+    /* optimizer */                                                                                                   \
+    _(advance_iterations)                                                                                             \
+    _(adam)                                                                                                           \
+    _(sgd)                                                                                                            \
+    _(rmsprop)                                                                                                        \
+    _(sum_squares)                                                                                                    \
+    _(clip_scale)                                                                                                     \
+    _(average_parameters)                                                                                             \
+    _(decayed_learning_rate)                                                                                          \
+    _(stepped_learning_rate)                                                                                          \
+                                                                                                                      \
+    /* bfloat16 */                                                                                                    \
+    _(pack_bf16)                                                                                                      \
+    _(matrix_product_bf16)                                                                                            \
+    _(conv2d_bf16)                                                                                                    \
+    _(conv2d_pack_flipped_bf16)                                                                                       \
+    _(conv2d_d_images_bf16)                                                                                           \
+    _(conv2d_d_kernel_bf16)                                                                                           \
+    _(winograd_pack_bf16)                                                                                             \
+    _(winograd_bf16)
 
-#define ENTRY(name) &name##_kernel
+#define DECLARED(name) extern const fd_kernel FD_OF_ISA(name);
+#define ENTRY(name) &FD_OF_ISA(name),
 
-const fd_kernel *const FD_TABLE[] = {
-    /* linear */
-    ENTRY(pack),
-    ENTRY(matrix_product),
-    ENTRY(inner_product),
-    ENTRY(sum_parts),
-    ENTRY(column_sums),
-    ENTRY(activation_grad),
-    ENTRY(product_d_z),
+KERNELS(DECLARED)
 
-    /* elementwise */
-    ENTRY(check_finite),
-    ENTRY(fill),
-    ENTRY(copy),
-    ENTRY(accumulate),
-    ENTRY(add), ENTRY(add_int32), ENTRY(add_int64),
-    ENTRY(subtract), ENTRY(subtract_int32), ENTRY(subtract_int64),
-    ENTRY(multiply), ENTRY(multiply_int32), ENTRY(multiply_int64),
-    ENTRY(divide),
-    ENTRY(floor_divide), ENTRY(floor_divide_int32), ENTRY(floor_divide_int64),
-    ENTRY(mod), ENTRY(mod_int32), ENTRY(mod_int64),
-    ENTRY(power), ENTRY(power_int32), ENTRY(power_int64),
-    ENTRY(maximum), ENTRY(maximum_int32), ENTRY(maximum_int64),
-    ENTRY(minimum), ENTRY(minimum_int32), ENTRY(minimum_int64),
-    ENTRY(equal), ENTRY(equal_int32), ENTRY(equal_int64),
-    ENTRY(not_equal), ENTRY(not_equal_int32), ENTRY(not_equal_int64),
-    ENTRY(greater), ENTRY(greater_int32), ENTRY(greater_int64),
-    ENTRY(greater_equal), ENTRY(greater_equal_int32), ENTRY(greater_equal_int64),
-    ENTRY(logical_and), ENTRY(logical_or), ENTRY(logical_xor),
-    ENTRY(divide_d_x2), ENTRY(mod_d_x2), ENTRY(power_d_x1), ENTRY(power_d_x2), ENTRY(maximum_grad),
-    ENTRY(where), ENTRY(where_int32), ENTRY(where_int64),
-    ENTRY(cast),
-
-    /* math */
-    ENTRY(negative), ENTRY(abs), ENTRY(abs_grad), ENTRY(sign), ENTRY(square), ENTRY(square_grad),
-    ENTRY(sqrt), ENTRY(sqrt_grad), ENTRY(rsqrt), ENTRY(rsqrt_grad), ENTRY(reciprocal), ENTRY(reciprocal_grad),
-    ENTRY(floor), ENTRY(ceil), ENTRY(round), ENTRY(isfinite), ENTRY(isinf), ENTRY(isnan),
-    ENTRY(exp), ENTRY(exp_grad),
-    ENTRY(expm1), ENTRY(expm1_grad),
-    ENTRY(log), ENTRY(log_grad),
-    ENTRY(log1p), ENTRY(log1p_grad),
-    ENTRY(sin), ENTRY(sin_grad),
-    ENTRY(cos), ENTRY(cos_grad),
-    ENTRY(erf), ENTRY(erf_grad),
-    ENTRY(clip), ENTRY(clip_grad),
-
-    /* activation */
-    ENTRY(relu), ENTRY(relu_grad),
-    ENTRY(relu6), ENTRY(relu6_grad), ENTRY(activated_sum),
-    ENTRY(leaky_relu), ENTRY(leaky_relu_grad),
-    ENTRY(elu), ENTRY(elu_grad),
-    ENTRY(selu), ENTRY(selu_grad),
-    ENTRY(sigmoid), ENTRY(sigmoid_grad),
-    ENTRY(tanh), ENTRY(tanh_grad),
-    ENTRY(softplus), ENTRY(softplus_grad),
-    ENTRY(log_sigmoid), ENTRY(log_sigmoid_grad),
-    ENTRY(softsign), ENTRY(softsign_grad),
-    ENTRY(silu), ENTRY(silu_grad),
-    ENTRY(hard_sigmoid), ENTRY(hard_sigmoid_grad),
-    ENTRY(hard_silu), ENTRY(hard_silu_grad),
-    ENTRY(mish), ENTRY(mish_grad),
-    ENTRY(gelu), ENTRY(gelu_grad),
-    ENTRY(gelu_approximate), ENTRY(gelu_approximate_grad),
-
-    /* reduction */
-    ENTRY(sum), ENTRY(sum_of_squares), ENTRY(sum_of_exp), ENTRY(max), ENTRY(min), ENTRY(prod), ENTRY(prod_grad),
-    ENTRY(sum_int32), ENTRY(max_int32), ENTRY(min_int32), ENTRY(prod_int32),
-    ENTRY(sum_int64), ENTRY(max_int64), ENTRY(min_int64), ENTRY(prod_int64),
-    ENTRY(any), ENTRY(all),
-    ENTRY(argmax), ENTRY(argmax_int32), ENTRY(argmax_int64), ENTRY(argmin), ENTRY(argmin_int32), ENTRY(argmin_int64),
-
-    /* shape */
-    ENTRY(rearrange),
-
-    /* indexing */
-    ENTRY(check_order),
-    ENTRY(gather_uint8_to_float32),
-    ENTRY(gather_int32_to_float32),
-    ENTRY(gather_int64_to_float32),
-    ENTRY(gather_float32_to_float32),
-    ENTRY(gather_float64_to_float32),
-    ENTRY(gather_uint8_to_int32),
-    ENTRY(gather_int32_to_int32),
-    ENTRY(gather_int64_to_int32),
-    ENTRY(gather_float32_to_int32),
-    ENTRY(gather_float64_to_int32),
-    ENTRY(gather_uint8_to_uint8),
-    ENTRY(scatter_rows),
-    ENTRY(advance),
-    ENTRY(check_indices),
-    ENTRY(check_tokens),
-    ENTRY(check_classes),
-    ENTRY(take),
-    ENTRY(order_indices),
-    ENTRY(take_grad),
-    ENTRY(one_hot),
-
-    /* convolution */
-    ENTRY(conv2d),
-    ENTRY(conv2d_pack_flipped),
-    ENTRY(conv2d_d_images),
-    ENTRY(conv2d_d_kernel),
-    ENTRY(im2col),
-    ENTRY(col2im),
-
-    /* few_channels */
-    ENTRY(conv2d_few_channels),
-    ENTRY(conv2d_d_few_channels),
-    ENTRY(pooled_conv2d),
-    ENTRY(pooled_conv2d_d_kernel),
-
-    /* winograd */
-    ENTRY(winograd_images),
-    ENTRY(winograd),
-    ENTRY(winograd_d_kernel),
-
-    /* depthwise */
-    ENTRY(repeat_channels),
-    ENTRY(repeat_channels_grad),
-    ENTRY(depthwise_conv2d),
-    ENTRY(depthwise_conv2d_d_images),
-    ENTRY(depthwise_conv2d_d_kernel),
-
-    /* pooling */
-    ENTRY(max_pool2d),
-    ENTRY(average_pool2d),
-    ENTRY(pool2d_grad),
-
-    /* recurrent */
-    ENTRY(pack_gates),
-    ENTRY(pack_gates_bf16),
-    ENTRY(lstm),
-    ENTRY(lstm_grad),
-    ENTRY(lstm_units), ENTRY(lstm_units_grad),
-    ENTRY(gru), ENTRY(gru_grad),
-    ENTRY(simple_rnn), ENTRY(simple_rnn_grad),
-
-    /* softmax */
-    ENTRY(softmax),
-    ENTRY(softmax_grad),
-
-    /* normalization */
-    ENTRY(batch_statistics),
-    ENTRY(batch_statistics_total),
-    ENTRY(batch_normalize),
-    ENTRY(batch_normalize_sums),
-    ENTRY(sum_norm_pieces),
-    ENTRY(batch_normalize_d_x),
-    ENTRY(standardize_grad),
-    ENTRY(moving_average),
-    ENTRY(layer_normalize),
-    ENTRY(layer_normalize_grad),
-
-    /* attention */
-    ENTRY(attention),
-    ENTRY(attention_grad),
-
-    /* loss */
-    ENTRY(check_labels),
-    ENTRY(softmax_cross_entropy),
-    ENTRY(softmax_cross_entropy_grad),
-    ENTRY(sparse_cross_entropy),
-    ENTRY(sparse_cross_entropy_grad),
-    ENTRY(distribution_cross_entropy),
-    ENTRY(distribution_cross_entropy_grad),
-    ENTRY(distribution_log_loss),
-    ENTRY(distribution_log_loss_grad),
-    ENTRY(loss_sums),
-    ENTRY(loss_total),
-    ENTRY(loss_total_grad),
-    ENTRY(loss_weights_grad),
-    ENTRY(penalty_sums),
-    ENTRY(penalty_total),
-    ENTRY(penalty_grad),
-
-    /* pair_loss */
-    ENTRY(pair_losses),
-    ENTRY(pair_losses_grad),
-
-    /* metric */
-    ENTRY(label_matches),
-    ENTRY(pair_matches),
-    ENTRY(add_to_mean),
-    ENTRY(mean_so_far),
-    ENTRY(sorted_matches),
-    ENTRY(add_to_confusion),
-
-    /* random */
-    ENTRY(next_key),
-    ENTRY(random_uniform),
-    ENTRY(random_integers),
-    ENTRY(random_normal),
-    ENTRY(dropout),
-
-    /* optimizer */
-    ENTRY(advance_iterations),
-    ENTRY(adam),
-    ENTRY(sgd),
-    ENTRY(rmsprop),
-    ENTRY(sum_squares),
-    ENTRY(clip_scale),
-    ENTRY(average_parameters),
-    ENTRY(decayed_learning_rate),
-    ENTRY(stepped_learning_rate),
-
-    /* bfloat16 */
-    ENTRY(pack_bf16),
-    ENTRY(matrix_product_bf16),
-    ENTRY(conv2d_bf16),
-    ENTRY(conv2d_pack_flipped_bf16),
-    ENTRY(conv2d_d_images_bf16),
-    ENTRY(conv2d_d_kernel_bf16),
-    ENTRY(winograd_pack_bf16),
-    ENTRY(winograd_bf16),
-
-    0
-};
+const fd_kernel *const FD_OF_ISA(kernels)[] = { KERNELS(ENTRY) 0 };

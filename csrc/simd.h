@@ -224,6 +224,7 @@ SIMD uint32_t vbits(vi mask)
 }
 
 SIMD vf vabs(vf x) { return (vf)((vi)x & viset(0x7fffffff)); }
+SIMD vf vsign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset(-1), x)); }
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
 SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
 SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }

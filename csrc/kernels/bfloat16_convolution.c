@@ -1,4 +1,5 @@
 /* Convolutions of operands rounded to bfloat16, with sums in float32: convolution.c with patches and panels of pairs. */
+#include "patches.h"
 #include "tile_bf16.h"
 
 enum {
@@ -193,15 +194,9 @@ KERNEL(conv2d_pack_flipped_bf16, a->groups * pieces(a->channels / a->groups, PAN
     }
 }
 
-INLINE int64_t d_images_bf16_items(int64_t batch, int64_t height, int64_t width, int64_t stride_height, int64_t stride_width, int64_t groups)
-{
-    const int64_t positions = batch * pieces(height, stride_height) * pieces(width, stride_width);     /* of a class */
-    return stride_height * stride_width * groups * pieces(positions, PAIR_PATCHES);
-}
-
 /* conv2d_d_images of operands rounded to bfloat16.  One item: some positions of a class by some panels of a group. */
-KERNEL(conv2d_d_images_bf16, d_images_bf16_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups) *
-       panel_parts(d_images_bf16_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups),
+KERNEL(conv2d_d_images_bf16, d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES) *
+       panel_parts(d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES),
                    pieces(a->channels / a->groups, PANEL)),
        PAIR_PATCHES * PANEL / 12.0 * a->kernel_height * a->kernel_width * a->filters / a->groups / (a->stride_height * a->stride_width),
     float *d_images;      /* (batch, height, width, channels) */
@@ -229,7 +224,7 @@ KERNEL(conv2d_d_images_bf16, d_images_bf16_items(a->batch, a->height, a->width, 
     const int64_t classes = a->stride_height * a->stride_width;
     const int64_t pairs = flipped_pairs(classes, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width,
                                         a->dilation_height, a->dilation_width, a->top, a->left, taken);
-    const int64_t items = d_images_bf16_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups);
+    const int64_t items = d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES);
     const int64_t parts = panel_parts(items, panels), part = pieces(panels, parts) * PANEL;
     float *result = (float *)worker->scratch;
     for (int64_t i = begin; i < end; i++) {

@@ -1,5 +1,6 @@
 /* Convolution over (batch, height, width, channels), kernels (height, width, channels, filters). The patches of some pixels
    are gathered into scratch, as rows that a tile multiplies; there is no matrix of patches in memory. */
+#include "patches.h"
 #include "tile.h"
 
 enum {
@@ -9,19 +10,7 @@ enum {
     SUM_ROWS = 588,          /* rows */
     SUM_COLUMNS = 512,       /* and columns of it that an item computes, */
     SUM_TILE = 42,           /* so many rows at once */
-    ITEMS = 32,              /* worth cutting an image of few pixels by filters */
 };
-
-/* Patch (image, y, x) of the grid out_height x out_width holds rows y * stride_height - top + ky * dilation_height of the
-   image, columns likewise, zeros outside, and `taken` channels from the one that `images` points to. */
-typedef struct patches {
-    const float *images;
-    int64_t height, width, channels;
-    int64_t out_height, out_width;
-    int64_t kernel_height, kernel_width;
-    int64_t stride_height, stride_width, dilation_height, dilation_width, top, left;
-    int64_t taken;
-} patches;
 
 /* n numbers, rounded up to whole vectors; what is written behind them is 0. */
 INLINE void run_copied(float *to, const float *from, int64_t n)
@@ -31,9 +20,6 @@ INLINE void run_copied(float *to, const float *from, int64_t n)
 }
 
 INLINE void run_of_zeros(float *to, int64_t n) { for (; n > 0; n -= VL, to += VL) vstore(to, vset(0)); }
-
-/* Row stride for patches of `depth` numbers: room for a vector behind, an odd number of cache lines. */
-INLINE int64_t patch_row(int64_t depth) { return (depth + 31) / 32 * 32 + 16; }
 
 /* Numbers first .. first + depth of the patches of n pixels, pixel by pixel: to[i * to_row + p]. */
 static void gather_rows(const patches *a, float *to, int64_t to_row, int64_t pixel, int64_t n, int64_t first, int64_t depth)
@@ -100,12 +86,6 @@ INLINE int in_place(const patches *a)
 {
     return a->kernel_height * a->kernel_width == 1 && a->out_height == a->height && a->out_width == a->width && a->channels % 512 &&
            a->stride_height * a->stride_width == 1 && a->top == 0 && a->left == 0;
-}
-
-/* Parts into which the `panels` of each of `items` are cut, so that there is work for all where items are few. */
-INLINE int64_t panel_parts(int64_t items, int64_t panels)
-{
-    return items >= ITEMS ? 1 : most(least(panels, pieces(ITEMS, most(items, 1))), 1);
 }
 
 /* t for the patches of n pixels (at most PATCHES) and `columns` columns; t.out, t.b, t.bias are those of the first panel, a panel has
@@ -186,20 +166,6 @@ KERNEL(conv2d, pieces(a->batch * a->out_height * a->out_width, PATCHES) * a->gro
    on y % stride only. For the positions of one such class the gradient is a convolution of stride 1 over d_out with these
    rows of the kernel, flipped; so there are stride_height * stride_width convolutions and no zeros among d_out. */
 
-typedef struct taps { int64_t n, last, step; } taps;   /* how many k, the largest of them, and how far apart */
-
-INLINE taps taps_of(int64_t class, int64_t before, int64_t size, int64_t stride, int64_t dilation)
-{
-    taps t = { 0, 0, 1 };
-    for (int64_t k = 0; k < size; k++)
-        if ((class + before - k * dilation) % stride == 0) {
-            t.step = k - t.last;
-            t.last = k;
-            t.n++;
-        }
-    return t;
-}
-
 /* The kernel as conv2d_d_images wants it: columns are channels, rows are filters of the taps, class by class, each class flipped.
    One item: one panel of a group. */
 KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
@@ -235,16 +201,9 @@ KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
     }
 }
 
-INLINE int64_t d_images_items(int64_t batch, int64_t height, int64_t width, int64_t stride_height, int64_t stride_width,
-                              int64_t groups)
-{
-    const int64_t positions = batch * pieces(height, stride_height) * pieces(width, stride_width);     /* of a class */
-    return stride_height * stride_width * groups * pieces(positions, PATCHES);
-}
-
 /* d_images, all of it.  One item: some positions of a class by some panels of a group. */
-KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups) *
-       panel_parts(d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups),
+KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES) *
+       panel_parts(d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES),
                    pieces(a->channels / a->groups, PANEL)),
        PATCHES * PANEL / 6.0 * a->kernel_height * a->kernel_width * a->filters / a->groups / (a->stride_height * a->stride_width),
     float *d_images;      /* (batch, height, width, channels) */
@@ -269,7 +228,7 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
 {
     const int64_t taken = a->filters / a->groups, columns = a->channels / a->groups, panels = pieces(columns, PANEL);
     const int64_t whole = a->kernel_height * a->kernel_width * taken, classes = a->stride_height * a->stride_width;
-    const int64_t items = d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups);
+    const int64_t items = d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES);
     const int64_t parts = panel_parts(items, panels), part = pieces(panels, parts) * PANEL;
     float *result = (float *)worker->scratch, *scratch = result + PATCHES * SUM_COLUMNS;
     for (int64_t i = begin; i < end; i++) {

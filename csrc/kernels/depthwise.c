@@ -325,8 +325,7 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
         for (int64_t row = i * a->piece; row < least((i + 1) * a->piece, a->batch * a->out_height); row++) {
             const float *d = a->d_out + row * line;
             if (a->out) {
-                const activation_grad_args of_row = { a->d_z + row * line, d, a->out + row * line, line, a->activation };
-                activation_grad_run(&of_row, 0, line, worker);
+                activation_gradient(a->d_z + row * line, d, a->out + row * line, line, a->activation);
                 d = a->d_z + row * line;
             }
             if (bias)

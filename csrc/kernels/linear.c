@@ -377,10 +377,7 @@ KERNEL(activation_grad, a->size, 1.5,
     int64_t size;
     int64_t activation;)
 {
-    for (int64_t i = begin; i < end; i += VL) {
-        const vf d = vload_n(a->d_y + i, end - i), y = vload_n(a->y + i, end - i);
-        vstore_n(a->d_x + i, activate_grad(d, y, a->activation), end - i);
-    }
+    activation_gradient(a->d_x + begin, a->d_y + begin, a->y + begin, end - begin, a->activation);
 }
 
 INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, for GELU and SiLU the argument */

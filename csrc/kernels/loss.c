@@ -1,5 +1,6 @@
 /* Losses: one number for each row, and the gradient in one pass; and the sum or mean of them. */
-#include "kernel.h"
+#include "probability.h"
+#include "softmax.h"
 
 /* Every label lies in 0 .. limit - 1, or is `ignored`.  One item: one label. */
 KERNEL(check_labels, a->size, 0.3,
@@ -57,9 +58,6 @@ KERNEL(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10,
     }
 }
 
-static const float LEAST = 1e-7f, MOST = 1 - 1e-7f;       /* Keras clips probabilities to these */
-
-INLINE vf clip_probability(vf p) { return vpick(p < vset(LEAST), vset(LEAST), vpick(p > vset(MOST), vset(MOST), p)); }
 INLINE float clip_probability1(float p) { return p < LEAST ? LEAST : p > MOST ? MOST : p; }
 
 /* losses = -log(c[label] / total), c the clipped probabilities and total their sum.  One item: one row. */
@@ -334,8 +332,6 @@ KERNEL(loss_weights_grad, a->size / most(a->weight_repeat, 1), a->weight_repeat 
 
 /* ---- penalties on weights ---- */
 
-INLINE vf sign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset(-1), x)); }
-
 /* Sums of l1 |x| + l2 x^2.  One item: LOSS_PIECE numbers. */
 KERNEL(penalty_sums, pieces(a->size, LOSS_PIECE), least(a->size, LOSS_PIECE),
     double *sums;             /* (ceil(size / 16384)) */
@@ -381,6 +377,6 @@ KERNEL(penalty_grad, a->size, 1,
     const vf d = vset(*a->d_y), l1 = vset((float)a->l1), l2 = vset((float)(2 * a->l2));
     for (int64_t i = begin; i < end; i += VL) {
         const vf x = vload_n(a->x + i, end - i);
-        vstore_n(a->d_x + i, d * vfma(x, l2, l1 * sign(x)), end - i);
+        vstore_n(a->d_x + i, d * vfma(x, l2, l1 * vsign(x)), end - i);
     }
 }

@@ -1,5 +1,5 @@
 /* Losses of pairs (target, prediction), summed over the columns of each row; formulas as in fastdl/ops/pair_loss.py. */
-#include "kernel.h"
+#include "probability.h"
 
 enum { PAIR_SQUARED, PAIR_ABSOLUTE, PAIR_HUBER, PAIR_BINARY, PAIR_BINARY_LOGITS, PAIR_LOGARITHMIC, PAIR_PERCENTAGE, PAIR_LOG_COSH,
        PAIR_HINGE, PAIR_SQUARED_HINGE, PAIR_POISSON, PAIR_DIVERGENCE };
@@ -37,8 +37,8 @@ INLINE vf pair_slope(vf t, vf p, int kind, vf parameter, int of_target)
     const vf turn = of_target ? vset(-1) : vset(1), zero = vset(0);
     switch (kind) {
     case PAIR_SQUARED: return turn * (e + e);
-    case PAIR_ABSOLUTE: return turn * sign(e);
-    case PAIR_HUBER: return turn * vpick(vabs(e) <= parameter, e, parameter * sign(e));
+    case PAIR_ABSOLUTE: return turn * vsign(e);
+    case PAIR_HUBER: return turn * vpick(vabs(e) <= parameter, e, parameter * vsign(e));
     case PAIR_BINARY:
         return of_target ? (vset(1) - parameter) * (vlog(vset(1) - c) - vlog(c)) : vpick(p == c, (c - smooth) / (c * (vset(1) - c)), zero);
     case PAIR_BINARY_LOGITS: return of_target ? (parameter - vset(1)) * p : vsigmoid(p) - smooth;
@@ -47,8 +47,8 @@ INLINE vf pair_slope(vf t, vf p, int kind, vf parameter, int of_target)
         return vpick(at > vset(LEAST), turn * (d + d) / (at + vset(1)), zero);
     }
     case PAIR_PERCENTAGE: {
-        const vf base = from_least(vabs(t)), slope = vset(100) * sign(e) / base;
-        return of_target ? -slope - vpick(vabs(t) > vset(LEAST), vset(100) * vabs(e) / (base * base) * sign(t), zero) : slope;
+        const vf base = from_least(vabs(t)), slope = vset(100) * vsign(e) / base;
+        return of_target ? -slope - vpick(vabs(t) > vset(LEAST), vset(100) * vabs(e) / (base * base) * vsign(t), zero) : slope;
     }
     case PAIR_LOG_COSH: return turn * vtanh(e);
     case PAIR_HINGE: return vpick(side * p < vset(1), of_target ? -p : -side, zero);

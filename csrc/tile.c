@@ -1,0 +1,146 @@
+/* The register-blocked matrix tile of tile.h. */
+#include "tile.h"
+
+/* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
+   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. */
+enum { BESIDE = 1, TAIL = 2, COPY = 4 };
+enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
+
+/* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
+INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
+                      const int rows, const int vectors, const int kind)
+{
+    vf sum[TILE_ROWS][WIDE_VECTORS];
+    const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth;
+    const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
+    const vpart last = vpart_of(tail);
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            sum[i][j] = !t->accumulate ? vset(0) :
+                        j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+    if (depth >= LONG)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
+    const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    float *copy = t->copy;
+    int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
+    for (int64_t p = depth; p > 0; p--, b += b_row) {
+        vf v[WIDE_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
+            v[j] = j == vectors - 1 && (kind & TAIL) ? vload_part(x, last) : vload(x);
+            if (kind & COPY) vstore(copy + j * VL, v[j]);
+            if ((kind & COPY) && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
+        }
+        if (kind & COPY) copy += vectors * VL;
+        if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));   /* else each row takes a register, or the stack */
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf x = vset(kind & BESIDE ? ((const float *)at)[i] : *tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
+        }
+        at += 4 * a_depth;
+        if (rows > 7) beyond += 4 * a_depth;
+    }
+    const int relu6 = t->activation == ACT_RELU6;
+    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
+    UNROLL for (int j = 0; j < vectors; j++) {
+        const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
+                        : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vf y = sum[i][j] + bias;
+            sum[i][j] = vlesser(most_allowed, vpick(y < least_allowed, least_allowed, y));
+        }
+        if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
+        else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
+    }
+}
+
+/* A function for each number of rows and vectors, and kind: tiles[kind][0: one vector, 1: TILE_VECTORS, 2: WIDE_VECTORS][rows]. Where a
+   mask costs nothing, every tile has one. */
+typedef void tile_function(const tile *t, const float *a, const float *b, float *out, int64_t first);
+enum { ONE = 1 };
+#if VL == 16
+#define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind) F(7, n, kind) \
+    F(8, n, kind) F(9, n, kind) F(10, n, kind) F(11, n, kind) F(12, n, kind) F(13, n, kind) F(14, n, kind)
+#define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
+#define KINDS(F) F(2) F(3)
+#define COPY_VECTORS WIDE_VECTORS
+#else
+#define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
+#define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind)
+#define KINDS(F) F(0) F(1) F(2) F(3)
+#define COPY_VECTORS TILE_VECTORS
+#endif
+#define COPY_ROWS(F, kind) F(5, COPY_VECTORS, kind) F(6, COPY_VECTORS, kind)
+#define NAME(rows, n, kind) tile_##rows##_##n##_##kind
+#define DEFINED(rows, n, kind) \
+    static void NAME(rows, n, kind)(const tile *t, const float *a, const float *b, float *out, int64_t first) \
+    { tile_part(t, a, b, out, first, rows, n, kind); }
+#define LISTED(rows, n, kind) [rows] = NAME(rows, n, kind),
+#define ALL_DEFINED(kind) TALL_ROWS(DEFINED, ONE, kind) TALL_ROWS(DEFINED, TILE_VECTORS, kind) FEW_ROWS(DEFINED, WIDE_VECTORS, kind)
+#define ALL_LISTED(kind) \
+    [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
+KINDS(ALL_DEFINED)
+COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5)
+static tile_function *const tiles[6][3][TILE_ROWS + 1] = {
+    KINDS(ALL_LISTED)
+    [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
+};
+
+void tile_end(float *out, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += VL) {
+            const vf z = vload_n(out + i * out_row + j, columns - j);
+            if (keep) vstore_n(keep + i * out_row + j, z, columns - j);
+            const vf y = activation == ACT_GELU ? vgelu(z) : activation == ACT_SILU ? vsilu(z) : activate(z, activation);
+            vstore_n(out + i * out_row + j, y, columns - j);
+        }
+}
+
+void tile_multiply(const tile *whole, int64_t rows)
+{
+    for (int64_t first = 0, columns; first < whole->columns; first += columns) {
+        const int64_t left = whole->columns - first;
+        const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
+        columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
+        tile t = *whole;
+        if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
+        const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
+        const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
+        int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
+            const int copies = t.copy && i == 0;
+            float *out = t.out + row * t.out_row + first;
+            tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
+            if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
+                tile_end(out, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
+            if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
+        }
+    }
+}
+
+void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns)
+{
+    for (int64_t q = 0; q < columns; q += PANEL, panels += depth * PANEL, b += PANEL * b_column) {
+        const int64_t n = least(columns - q, PANEL);
+        if (b_column == 1 && n == PANEL)
+            for (int64_t p = 0; p < depth; p++)
+                UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload(b + p * b_depth + j));
+        else if (b_column == 1)
+            for (int64_t p = 0; p < depth; p++)
+                UNROLL for (int j = 0; j < PANEL; j += VL) vstore(panels + p * PANEL + j, vload_n(b + p * b_depth + j, most(n - j, 0)));
+        else if (b_depth == 1)
+            for (int64_t line = 0; line < depth; line += 16)         /* a line of the cache is read whole before the next */
+                for (int j = 0; j < PANEL; j += VL)
+                    for (int64_t p = line; p < least(line + 16, depth); p += VL) {
+                        vf x[VL];
+                        tile_turn(x, b + j * b_column + p, b_column, n - j, depth - p);
+                        for (int k = 0; k < VL && k < depth - p; k++) vstore(panels + (p + k) * PANEL + j, x[k]);
+                    }
+        else
+            for (int64_t p = 0; p < depth; p++)
+                for (int j = 0; j < PANEL; j++) panels[p * PANEL + j] = j < n ? b[p * b_depth + j * b_column] : 0;
+    }
+}
