@@ -4,11 +4,14 @@
 No loop over elements, no arithmetic on data, no branch on an op's name.
 """
 from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
+import heapq
 import re
 import time
 import weakref
@@ -80,13 +83,19 @@ def empty(tuple shape, dtype="float32"):
         if n < 0 or (n > 0 and bytes > (<int64_t>1 << 47) // n):
             raise MemoryError(f"an array of shape {shape} and dtype {dtype} is too large")
         bytes *= n
+    made = new(axes, sizes, kind.num, bytes, main_pool if not recording_now() else recording.early_pool if recording.early else recording.pool)
+    if capturing():
+        capture.add(made, True)
+    return made
+
+
+cdef object new(int axes, cnp.npy_intp *sizes, int kind, int64_t bytes, Pool pool):
+    """An array in a block of the pool."""
     cdef Block block = Block.__new__(Block)
-    block.pool = main_pool if not recording_now() else recording.early_pool if recording.early else recording.pool
-    block.start = fd_pool_take(block.pool.pool, bytes)
+    block.pool, block.bytes, block.start = pool, bytes, fd_pool_take(pool.pool, bytes)
     if block.start is NULL:
-        raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype} ({bytes / 1e6:.1f} MB)")
-    block.bytes = bytes
-    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(axes, sizes, kind.num, block.start)
+        raise MemoryError(f"no memory for an array of shape {tuple([sizes[i] for i in range(axes)])} ({bytes / 1e6:.1f} MB)")
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(axes, sizes, kind, block.start)
     cnp.set_array_base(array, block)
     return array
 
@@ -96,6 +105,7 @@ def empty(tuple shape, dtype="float32"):
 cdef class Value:
     """What a Tensor holds; see fastdl/tensor.py."""
     cdef public object array, node, grad, mask
+    cdef public object buffer                 # of a Parameter
     cdef public int index
     cdef public bint requires_grad
     cdef object __weakref__
@@ -105,25 +115,18 @@ cdef class Value:
 
 
 def inputs_of_op(tuple inputs):
-    """(arrays, where each comes from, whether a gradient is to flow to any) of tensors or None; None where there is anything else."""
-    cdef list arrays = [], sources = []
+    """(arrays, whether a gradient is to flow to any) of tensors or None; None where there is anything else."""
+    cdef list arrays = []
     cdef bint traced = False
-    cdef Value t
     for x in inputs:
         if isinstance(x, Value):
-            t = <Value>x
-            arrays.append(t.array)
-            if not t.requires_grad:
-                sources.append(None)
-                continue
-            traced = True
-            sources.append(t if t.node is None else (t.node, t.index, t.array.shape, t.array.dtype))
+            arrays.append((<Value>x).array)
+            traced |= (<Value>x).requires_grad
         elif x is None:
             arrays.append(None)
-            sources.append(None)
         else:
             return None
-    return arrays, sources, traced
+    return arrays, traced
 
 
 def pool():
@@ -304,6 +307,8 @@ cdef class Kernel:
                 raise MemoryError("no memory for a thread's scratch")
             if fault.call >= 0:
                 raise hooks["fault"](self, args, sizes, fault.item, label_now)
+            if capturing():
+                capture.append(&call, self, args)
         if mine:
             recording.append(&call, self, args, sizes)
 
@@ -362,6 +367,7 @@ def load():
 
 
 include "_program.pxi"
+include "_eager.pxi"
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------------
@@ -381,6 +387,7 @@ def set_threads(int n):
 def set_grain(double work=32768):
     """Calls of less work than this stay on one thread; the tests set 0."""
     fd_set_grain(work)
+    settings_changed()
 
 
 fd_launch_init()

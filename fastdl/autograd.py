@@ -8,7 +8,7 @@ import numpy as np
 from .config import isa
 from .op import Made, Op, Symbol
 from .ops.layout import move, strides_of
-from .tensor import Tensor, _state, backward, grad_enabled, no_grad
+from .tensor import Tensor, backward, mode, no_grad
 
 __all__ = ["GradientError", "GradientTape", "custom_gradient", "gradcheck"]
 
@@ -33,11 +33,11 @@ class GradientTape:
         self.persistent, self.used, self.before, self.watched = persistent, False, None, []
 
     def __enter__(self):
-        self.before, _state.grad = grad_enabled(), True
+        self.before, mode.grad = mode.grad, True
         return self
 
     def __exit__(self, *_):
-        _state.grad = self.before
+        mode.grad = self.before
         for t in self.watched:
             t.requires_grad = False
 

@@ -27,6 +27,7 @@ def set_winograd(on):
     """
     global _winograd
     _winograd = bool(on)
+    _core.settings_changed()
 
 
 def winograd_enabled():

@@ -57,4 +57,4 @@ def _fault(kernel, arrays, sizes, item, label):
     return error
 
 
-_core.hooks["fault"] = _fault
+_core.hooks["fault"], _core.hooks["recording"] = _fault, RecordingError

@@ -1,19 +1,15 @@
 """Op: what every operation is. Shape, forward, backward and cases in one class; an instance is one call and the graph's node."""
 
-import itertools
-import threading
-
 import numpy as np
 
 from . import _core
 from .errors import RecordingError, SymbolicError
-from .tensor import DTYPES, Parameter, State, Tensor, grad_enabled, kernels  # noqa: F401
+from .tensor import DTYPES, Parameter, State, Tensor, grad_enabled, kernels, mode  # noqa: F401
 
 empty, recorded_calls, of_weights, inputs_of_op = _core.empty, _core.recorded_calls, _core.of_weights, _core.inputs_of_op
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 ops_by_name = {}                     # every Op that fastdl defines; saved models name ops by these names only
 flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
-_order = itertools.count()
 
 ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "relu6": 4}      # as in csrc/kernel.h
 
@@ -34,13 +30,7 @@ def twin(function=None, *, flops=None, error=2e-6):
     return register(function) if function else register
 
 
-class Precision(threading.local):
-    """In what the ops that this thread calls multiply: a layer sets it for its call."""
-
-    bfloat16 = False                 # products take operands rounded to bfloat16; sums, and all else, are float32
-
-
-precision = Precision()
+precision = mode        # .bfloat16: products of the ops that this thread calls take operands rounded to bfloat16; sums, and all else, are float32
 
 
 class products:
@@ -120,7 +110,7 @@ class Spec:
     size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
 
 
-class Op:
+class Op(_core.Node):
     """Base of all ops. A subclass declares options as annotated fields with defaults, and
 
         shape(*inputs)            the shape of the output (a list of shapes: several outputs); looks at .shape and .dtype only
@@ -137,11 +127,9 @@ class Op:
     overwrites = None                # the input whose gradient backward may be told to write into d_out's own memory
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1
-    sources = None
     traced = False                   # whether backward can follow: forward need not save anything where it cannot
     differentiable = True
     bfloat16 = False                 # whether products round their operands to bfloat16; an option of ops that have any
-    label = ""
     cases = bench = ()
 
     def __init_subclass__(cls, abstract=False, **kw):
@@ -151,27 +139,19 @@ class Op:
             for name in c.__dict__.get("__annotations__", ()):
                 cls.options[name] = getattr(cls, name, None)
         cls.name = _snake(cls.__name__)
-        if cls.__module__.split(".")[0] == "fastdl" and not abstract:
+        own = cls.__module__.split(".")[0] == "fastdl"
+        cls.apply = _core.Apply(cls, own)                # another's op may compute with NumPy, or heed what it likes
+        if own and not abstract:
             ops_by_name[cls.__name__] = cls
-
-    @classmethod
-    def apply(cls, *inputs, **options):
-        """Call the op on tensors, arrays or numbers; returns a Tensor (a list of them for several outputs)."""
-        op = cls.__new__(cls)
-        if options:
-            for name in options:
-                if name not in cls.options:
-                    raise TypeError(f"{cls.name}: no option {name!r}; it has {', '.join(cls.options) or 'none'}")
-            op.__dict__.update(options)
-        return op(*inputs)
 
     def __call__(self, *inputs):
         found = inputs_of_op(inputs)
         if found is None:
             if Symbol in map(type, inputs):
                 return self.trace(inputs)
-            found = inputs_of_op(tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs))
-        arrays, sources, traced = found
+            inputs = tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs)
+            found = inputs_of_op(inputs)
+        arrays, traced = found
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
         if precision.bfloat16 or self.bfloat16:
@@ -186,7 +166,7 @@ class Op:
                 raise RecordingError(f"{self.name} computes without kernels, so a recorded step cannot repeat it."
                                      "\n  Compose it of fastdl.ops, or leave it out of the recorded step.")
         if traced and self.differentiable:       # an op may find out in forward
-            self.sources, self.order, self.label = sources, next(_order), _core.get_label()
+            self.follow(inputs, arrays)
             if self.outputs == 1 and type(out) is not list:
                 return Tensor(out, True, self)
             return [Tensor(o, True, self, i) for i, o in enumerate(out)]
@@ -240,9 +220,6 @@ class Op:
     def release(self):
         """Forget what backward needed."""
         self.__dict__.clear()
-
-    def __lt__(self, other):
-        return id(self) < id(other)
 
     # -- symbolic --
 
@@ -337,3 +314,6 @@ def _as_array(x, inputs):
             raise TypeError(f"an op was given {type(x).__name__} of dtype {a.dtype}; it wants numbers")
         a = a.astype("int32" if a.dtype.itemsize < 4 else "int64")
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)     # which would give a scalar an axis
+
+
+_core.tensors(Tensor, lambda x, inputs: None if Symbol in map(type, inputs) else _as_array(x, inputs))

@@ -1,10 +1,4 @@
-"""Tensor: an array, its gradient, and the op that made it; and `backward`, which walks the ops back.
-
-Nothing here knows a single op.
-"""
-
-import heapq
-import threading
+"""Tensor: an array, its gradient, and the op that made it. Nothing here knows a single op."""
 
 import numpy as np
 
@@ -13,23 +7,22 @@ from .errors import RecordingError
 
 kernels = _core.load()
 DTYPES = {np.dtype(name): name for name in ("float32", "float64", "int32", "int64", "uint8", "bool", "uint32", "uint64")}
-_state = threading.local()          # .grad: whether ops are put on the tape
+mode, backward = _core.Mode(), _core.backward
 
 
 def grad_enabled():
     """Whether ops note what their gradients need."""
-    return getattr(_state, "grad", True)
+    return mode.grad
 
 
 class no_grad:
     """Context manager and decorator: ops inside leave no trace on the tape."""
 
     def __enter__(self):
-        self.before = grad_enabled()
-        _state.grad = False
+        self.before, mode.grad = mode.grad, False
 
     def __exit__(self, *_):
-        _state.grad = self.before
+        mode.grad = self.before
 
     def __call__(self, function):
         def wrapped(*args, **kwargs):
@@ -154,7 +147,7 @@ class Parameter(Tensor):
     buffer   where its gradient is to be written: a view into one block shared by the model's parameters, or None
     """
 
-    __slots__ = ("name", "_trainable", "buffer", "regularizer", "constraint", "path")
+    __slots__ = ("name", "_trainable", "regularizer", "constraint", "path")
     changes = 0                     # counts what may change which parameters a model trains; layers add to it too
     moves = 0                       # counts when parameters got other memory: what was recorded before is void
 
@@ -230,124 +223,3 @@ def from_numpy(array, requires_grad=False):
 def from_dlpack(other, requires_grad=False):
     """A tensor that shares the memory of an object with __dlpack__ (PyTorch, JAX, NumPy …)."""
     return from_numpy(np.from_dlpack(other), requires_grad)
-
-
-# ---- the tape ---------------------------------------------------------------------------------------------------------
-
-class Gradients:
-    """Sums what arrives at each output of each op, during one backward."""
-
-    def __init__(self):
-        self.of = {}                # (node or leaf, index) -> (array, whether it may be added to in place)
-
-    def add(self, key, array, owned):
-        """One more contribution."""
-        before = self.of.get(key)
-        if before is None:
-            self.of[key] = array, owned
-            return
-        sum_, mine = before
-        if not mine:
-            if owned:
-                sum_, array = array, sum_
-            else:
-                copy = _core.empty(sum_.shape, sum_.dtype)
-                kernels.copy(copy, sum_, size=sum_.size)
-                sum_ = copy
-        kernels.accumulate(sum_, array, size=sum_.size)
-        self.of[key] = sum_, True
-
-    def take(self, key):
-        """The sum, or None; and whether it belongs to the taker, who may overwrite it."""
-        return self.of.pop(key, (None, False))
-
-
-def backward(tensors, seeds, targets=None, retain_graph=False):
-    """Walk the ops back from the tensors, whose gradients are `seeds`.
-
-    Without targets, .grad of every leaf is set. With targets (tensors), nothing is set, and their gradients are returned as
-    a list of arrays; None for a tensor on which the result does not depend.
-    """
-    gradients, heap, seen = Gradients(), [], set()
-    wanted = {} if targets is None else {(t.node if t.node is not None else t, t.index): i for i, t in enumerate(targets)}
-    results = [None] * len(wanted)
-
-    def reach(node):
-        if node not in seen:
-            if node.sources is None:
-                raise RuntimeError(f"backward ran through {type(node).__name__} already; the first time needs retain_graph=True")
-            seen.add(node)
-            heapq.heappush(heap, (-node.order, node))
-
-    for t, seed in zip(tensors, seeds):
-        gradients.add((t.node if t.node is not None else t, t.index), seed, False)
-        if t.node is not None:
-            reach(t.node)
-    while heap:
-        node = heapq.heappop(heap)[1]
-        d_out, owned = zip(*[gradients.take((node, i)) for i in range(node.outputs)])
-        d_out = list(d_out)
-        for i in range(node.outputs):
-            if (node, i) in wanted:
-                results[wanted[node, i]] = d_out[i]
-        label = _core.label(node.label)
-        try:
-            _back(node, d_out, gradients, reach, targets is None, owned[0] and node.outputs == 1 and (node, 0) not in wanted)
-        finally:
-            _core.label(label)
-        if not retain_graph:
-            node.release()
-        del node, d_out
-    for (leaf, _), (array, _) in gradients.of.items():
-        if targets is None:
-            if isinstance(leaf, Parameter) and leaf.buffer is not None and array is not leaf.buffer:
-                kernels.copy(leaf.buffer, array, size=array.size)
-                array = leaf.buffer
-            leaf.grad = array
-        elif (leaf, 0) in wanted:
-            results[wanted[leaf, 0]] = array
-    return results
-
-
-def _back(node, d_out, gradients, reach, fill, owned):
-    if node.outputs > 1:
-        for i, d in enumerate(d_out):
-            if d is None:
-                shape, dtype = node.out_shapes[i]
-                d_out[i] = _core.empty(shape, dtype)
-                kernels.fill(d_out[i], size=d_out[i].size, value=0.0)
-        d = d_out
-    else:
-        d = d_out[0]
-    d_inputs, keys, work = [], [], False
-    for i, source in enumerate(node.sources):
-        if source is None:
-            d_inputs.append(None)
-            continue
-        if type(source) is tuple:
-            origin, index, shape, dtype = source
-            key, buffer = (origin, index), None
-            reach(origin)
-        else:
-            key, shape, dtype = (source, 0), source.array.shape, source.array.dtype
-            buffer = source.buffer if fill and isinstance(source, Parameter) and key not in gradients.of else None
-        if i in node.same:
-            gradients.add(key, d, False)
-            d_inputs.append(None)
-            continue
-        if node.views:
-            d_inputs.append(None)
-        elif buffer is None and owned and i == node.overwrites and not node.same and d.shape == shape and d.dtype == dtype:
-            d_inputs.append(d)
-        else:
-            d_inputs.append(buffer if buffer is not None else _core.empty(shape, dtype))
-        work = True
-        keys.append((i, key))
-    if not work:
-        return
-    if node.views:
-        gradients.add(keys[0][1], node.backward(d), False)
-        return
-    node.backward(d, *d_inputs)
-    for i, key in keys:
-        gradients.add(key, d_inputs[i], True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .. import _core
 from ..op import Symbol
 from ..tensor import Tensor
 from . import elementwise
@@ -18,21 +19,13 @@ COMPARISONS = {"eq": elementwise.equal, "ne": elementwise.not_equal, "gt": eleme
 UNARY = {"neg": elementwise.negative, "abs": elementwise.abs, "invert": elementwise.logical_not}
 
 
-def _binary(op):
-    return lambda self, other: op(self, other) if isinstance(other, OPERANDS) else NotImplemented
-
-
-def _reflected(op):
-    return lambda self, other: op(other, self) if isinstance(other, OPERANDS) else NotImplemented
-
-
 for _class in Tensor, Symbol:
     for _name, _op in BINARY.items():
-        setattr(_class, f"__{_name}__", _binary(_op))
-        setattr(_class, f"__r{_name}__", _reflected(_op))
+        setattr(_class, f"__{_name}__", _core.operator(_op, OPERANDS))
+        setattr(_class, f"__r{_name}__", _core.operator(_op, OPERANDS, reflected=True))
     for _name, _op in COMPARISONS.items():
         if _class is Tensor or _name not in ("eq", "ne"):        # a Symbol is a node of a graph: equal is only itself
-            setattr(_class, f"__{_name}__", _binary(_op))
+            setattr(_class, f"__{_name}__", _core.operator(_op, OPERANDS))
     for _name, _op in UNARY.items():
         setattr(_class, f"__{_name}__", _op)
     _class.__getitem__ = getitem
