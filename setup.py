@@ -64,7 +64,7 @@ setup(
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *((f"FD_{isa.upper()}", "1") for isa in ISAS)],
         extra_compile_args=[f for f in FLAGS if f != "-Wextra"] + ["-Wno-unused-function", "-fopenmp"],
         extra_link_args=["-fopenmp", "-Wl,-s"],
-        depends=[*KERNELS, *HEADERS, "fastdl/_program.pxi", "fastdl/_eager.pxi"],
+        depends=[*KERNELS, *HEADERS, *glob.glob("fastdl/*.pxi")],
     )]),
     cmdclass={"build_ext": BuildKernels},
 )

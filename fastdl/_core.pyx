@@ -4,12 +4,12 @@
 No loop over elements, no arithmetic on data, no branch on an op's name.
 """
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import heapq
 import re
@@ -105,6 +105,7 @@ cdef object new(int axes, cnp.npy_intp *sizes, int kind, int64_t bytes, Pool poo
 cdef class Value:
     """What a Tensor holds; see fastdl/tensor.py."""
     cdef public object array, node, grad, mask
+    cdef public object logits                 # of a softmax or sigmoid: (what it was given, its name)
     cdef public object buffer                 # of a Parameter
     cdef public int index
     cdef public bint requires_grad
@@ -183,7 +184,19 @@ cdef dict types = {"float": (np.float32,), "double": (np.float64,), "int32_t": (
                    "uint8_t": (np.uint8, np.bool_), "uint32_t": (np.uint32,), "uint64_t": (np.uint64, np.ulonglong)}
 types["void"] = sum(types.values(), ())       # any of them
 cdef object label_now = ""                    # name of the layer whose op runs
-hooks = {}                                    # 'fault': makes the error of bad data; 'check': FASTDL_CHECK's comparison
+hooks = {}                                    # 'fault': makes the error of bad data; 'recording': the class of errors in recorded steps
+cdef object checker = None                    # FASTDL_CHECK's comparison
+
+
+def set_checker(function):
+    """Outside of recordings, kernels in C are launched by function(kernel, arrays, sizes); None: as ever."""
+    global checker
+    checker = function
+
+
+def checking():
+    """Whether set_checker has been given a function."""
+    return checker is not None
 
 
 def label(name):
@@ -251,14 +264,14 @@ cdef class Kernel:
         return bool(self.output[i])
 
     def __call__(self, *args, **sizes):
-        if hooks and "check" in hooks and isa >= 0 and recording is None:
-            return hooks["check"](self, args, sizes)
+        if checker is not None and isa >= 0 and recording is None:
+            return checker(self, args, sizes)
         self.launch(args, sizes)
 
     def again(self, tuple args, dict sizes):
         """The same with the sizes as a dict that stays as it is: given once more, it need not be read again."""
-        if hooks and "check" in hooks and isa >= 0 and recording is None:
-            return hooks["check"](self, args, sizes)
+        if checker is not None and isa >= 0 and recording is None:
+            return checker(self, args, sizes)
         self.launch(args, sizes)
         if isa >= 0:
             self.last_sizes = sizes
@@ -368,6 +381,7 @@ def load():
 
 include "_program.pxi"
 include "_eager.pxi"
+include "_tape.pxi"
 
 
 # ---- threads ----------------------------------------------------------------------------------------------------------

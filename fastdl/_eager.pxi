@@ -31,6 +31,7 @@ cdef int64_t settings = 0                     # grows with every change of what 
 cdef Pattern capture = None                   # at most one call at a time leaves a pattern,
 cdef unsigned long capture_thread = 0         # that of this thread
 cdef object tensor_class, as_array            # see `tensors`
+cdef dict numbers = {}                        # as arrays
 cdef int64_t calls_of_ops = 0
 
 
@@ -219,18 +220,16 @@ cdef class Pattern:
         arrays.extend([None] * (self.n_places - len(arrays)))
         if not self.run(arrays):
             return None
-        made = []
-        for i in range(len(self.results)):
-            made.append(self.take(arrays, i))
+        made = [self.take(arrays, i) for i in range(len(self.results))] if self.several else self.take(arrays, 0)
         if self.traced:
-            node = op.__new__(op)
+            node = bare(op)
             node.enter(inputs)
             node.pattern, node.back, node.arrays = self, self.back, arrays
             for i in self.idle:
                 arrays[i] = None
-        for i in range(len(made)):
-            made[i] = new_tensor(made[i], node, i)
-        return made if self.several else made[0]
+        if not self.several:
+            return new_tensor(made, node, 0)
+        return [new_tensor(a, node, i) for i, a in enumerate(made)]
 
 
 cdef inline bint capturing():
@@ -247,8 +246,16 @@ cdef end_capture():
     capture = None
 
 
+cdef tuple nothing = ()
+
+
+cdef inline object bare(type cls):
+    """An object of the class, without __init__."""
+    return (<PyTypeObject *>cls).tp_new(cls, <PyObject *>nothing, NULL)
+
+
 cdef object new_tensor(object array, Node node, int index):
-    cdef Value t = tensor_class.__new__(tensor_class)
+    cdef Value t = bare(tensor_class)
     t.array, t.node, t.index, t.requires_grad = array, node, index, node is not None
     return t
 
@@ -327,11 +334,28 @@ cdef bint put_array(Key *key, object a, bint traced, list before) except -1:
     return put(key, about, 4) and put(key, cnp.PyArray_DIMS(a), cnp.PyArray_NDIM(a) * sizeof(cnp.npy_intp))
 
 
+cdef object number(object x, tuple inputs):
+    """A number beside one tensor as an array of the dtype that it takes there; None: x is something else."""
+    if type(x) is not float and type(x) is not int or len(inputs) != 2:
+        return None
+    other = inputs[1] if inputs[0] is x else inputs[0]
+    if not isinstance(other, Value):
+        return None
+    key = x or str(x), type(x), cnp.PyArray_TYPE((<Value>other).array)           # 0.0 and -0.0 are equal
+    found = numbers.get(key)
+    if found is None:
+        if len(numbers) >= MOST_PATTERNS:
+            numbers.clear()
+        found = numbers[key] = as_array(x, inputs)
+    return found
+
+
 cdef class Apply:
     """An op as a function of tensors, arrays or numbers and its options; returns a Tensor (a list of them for several outputs)."""
     cdef readonly object op
     cdef bint repeats                         # calls leave patterns
     cdef dict patterns                        # by key; None: there can be none
+    cdef Pattern latest                       # that was used
 
     def __init__(self, op, bint repeats):
         self.op, self.repeats, self.patterns = op, repeats, {}
@@ -351,21 +375,23 @@ cdef class Apply:
         return f"<op {self.op.name}>"
 
     def __call__(self, *inputs, **options):
-        cdef list arrays = None
-        cdef PyObject *found
+        cdef Key key
+        cdef list arrays = []
+        cdef Pattern pattern
         cdef Node op
         name = None
-        if self.fit():
-            arrays = []
-            name = self.key(inputs, options, arrays)
-            if name is not None:
-                found = PyDict_GetItem(self.patterns, name)
-                if found is not NULL:
-                    if <object>found is not None:
-                        made = (<Pattern>found).call(self.op, inputs, arrays)
-                        if made is not None:
-                            return made
-                    name = None
+        if self.fit() and self.put_call(&key, inputs, options, arrays):
+            pattern = self.latest
+            if pattern is None or PyBytes_GET_SIZE(pattern.key) != key.n or memcmp(PyBytes_AS_STRING(pattern.key), key.at, key.n):
+                name = PyBytes_FromStringAndSize(key.at, key.n)
+                pattern = self.patterns.get(name)
+            if pattern is not None:
+                made = pattern.call(self.op, inputs, arrays)
+                if made is not None:
+                    self.latest = pattern
+                    return made
+            if name in self.patterns:
+                name = None
         op = self.op.__new__(self.op)
         if options:
             for option in options:
@@ -380,17 +406,16 @@ cdef class Apply:
 
     cdef bint fit(self):
         """Whether calls can repeat others now."""
-        return self.repeats and isa >= 0 and recording is None and "check" not in hooks
+        return self.repeats and isa >= 0 and recording is None and checker is None
 
-    cdef key(self, tuple inputs, dict options, list arrays):
-        """The key of a call, or None; and its arrays."""
-        cdef Key key
+    cdef bint put_call(self, Key *key, tuple inputs, dict options, list arrays) except -1:
+        """Put all that a call depends on into the key, and its arrays into the list; False: it cannot be told."""
         cdef char head[4]
         cdef bint traced
         key.n = 0
         head[0], head[1], head[2], head[3] = isa, fd_bfloat16, len(inputs), 0
-        put(&key, head, 4)
-        put(&key, &settings, 8)
+        put(key, head, 4)
+        put(key, &settings, 8)
         for x in inputs:
             traced = False
             if isinstance(x, Value):
@@ -398,16 +423,18 @@ cdef class Apply:
             elif x is None:
                 a = None
             else:
-                a = as_array(x, inputs)
+                a = number(x, inputs)
                 if a is None:
-                    return None
-            if not put_array(&key, a, traced, arrays):
-                return None
+                    a = as_array(x, inputs)
+                    if a is None:
+                        return False
+            if not put_array(key, a, traced, arrays):
+                return False
             arrays.append(a)
         for option, value in options.items():
-            if not put_value(&key, option) or not put_value(&key, value):
-                return None
-        return PyBytes_FromStringAndSize(key.at, key.n)
+            if not put_value(key, option) or not put_value(key, value):
+                return False
+        return True
 
     cdef first(self, Node op, tuple inputs, list arrays, key, dict options):
         """A plain call that leaves a pattern."""
@@ -441,240 +468,3 @@ def operator(apply, tuple operands, bint reflected=False):
         def method(self, other):
             return apply(self, other) if isinstance(other, operands) else NotImplemented
     return method
-
-
-# ---- backward ----------------------------------------------------------------------------------------------------------
-
-cdef class Node:
-    """A call of an op, to which gradients flow back."""
-    cdef public tuple sources                 # where the gradients of its inputs go, see sources_of; None: backward is over
-    cdef public object label
-    cdef list given                           # of its inputs (shape, dtype) or None
-    cdef int64_t order
-    cdef Pattern leaves                       # what a plain call leaves, which its backward completes
-    cdef Pattern pattern, back                # what another was called by, what is known of its backward, and arrays for it
-    cdef list arrays
-
-    def follow(self, tuple inputs, arrays):
-        """Note where gradients go, and that this call is the latest."""
-        self.enter(inputs)
-        self.given = [None if a is None else (a.shape, a.dtype) for a in arrays]
-
-    cdef enter(self, tuple inputs):
-        global calls_of_ops
-        self.sources, self.label, self.order = sources_of(inputs), label_now, calls_of_ops
-        calls_of_ops += 1
-
-    cdef Node plain(self):
-        """The same call in Python, for an op whose backward was not known when it was called."""
-        cdef Apply owner = self.pattern.owner
-        cdef Node op = owner.op.__new__(owner.op)
-        cdef list tensors = []
-        for i in range(len(self.sources)):
-            a = self.arrays[i]
-            tensors.append(None if a is None else new_tensor(a, None, 0))
-            if self.sources[i] is not None:
-                (<Value>tensors[i]).requires_grad = True
-        op.__dict__.update(self.pattern.options)
-        no_grad, bfloat16 = fd_no_grad, fd_bfloat16
-        set_mode(0, self.pattern.bfloat16)
-        try:
-            if owner.fit() and self.pattern.isa == isa and capture is None:
-                owner.first(op, tuple(tensors), self.arrays[:len(tensors)], self.pattern.key, self.pattern.options)
-            else:
-                op(*tensors)
-        finally:
-            set_mode(no_grad, bfloat16)
-        op.sources, op.label = self.sources, self.label
-        return op
-
-    cdef Pattern backward_pattern(self, list d_out, list d_inputs):
-        """What backward is to be captured in: its places are those of forward, then d_out, then d_inputs. None: it cannot be."""
-        cdef Pattern pattern = Pattern(), forward = self.leaves
-        if forward is None or forward.isa != isa or forward.settings != settings or not forward.owner.fit() or capture is not None:
-            return None
-        for r in forward.seen:
-            pattern.add(None if r is None else r(), False, True)
-        for d in d_out:
-            pattern.add(d, False)
-        for d in d_inputs:
-            if d is not None:
-                pattern.add(d, False)
-                pattern.place(pattern.n_places - 1).shown = True
-        return None if pattern.void or pattern.unfit else pattern
-
-    cdef learned(self, Pattern back):
-        """Complete what the call has left."""
-        cdef Pattern forward = self.leaves
-        cdef int i
-        if back.void or back.checks:
-            forward.owner.patterns[forward.key] = None
-            return
-        for i in range(forward.n_places):
-            forward.place(i).shown |= back.place(i).used
-        forward.back, forward.same, forward.seen, back.seen = back, self.same, None, None
-        forward.idle = tuple([i for i in range(forward.n_places) if not back.place(i).used])
-
-    cdef list repeat(self, list d_out, list d_inputs):
-        """The gradients of d_inputs' inputs, those that are None in new arrays; of an op that gives a view, that alone."""
-        cdef Pattern back = self.back
-        cdef int i, first = self.pattern.n_places
-        cdef list arrays = self.arrays + d_out + d_inputs
-        for i in range(first, len(arrays)):
-            a = arrays[i]
-            if a is not None and (cnp.PyArray_TYPE(a) != back.place(i).kind or cnp.PyArray_NBYTES(a) != back.place(i).bytes or
-                                  not cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)):
-                raise TypeError(f"backward: {type(self).__name__} was given a gradient of shape {a.shape} and dtype {a.dtype}")
-        arrays.extend([None] * (back.n_places - len(arrays)))
-        back.run(arrays)
-        first += len(d_out)
-        return arrays[first:first + len(d_inputs)] if back.results is None else [back.take(arrays, 0)]
-
-
-cdef class Walk:
-    """One backward: what has arrived at the outputs of ops and at leaves, and the ops that have not been walked, the latest first."""
-    cdef dict of                              # (op or leaf, which output) -> (sum, whether it may be added to in place)
-    cdef list heap
-    cdef set seen
-    cdef bint fill                            # the gradients of leaves; else those of targets are wanted
-
-    def __cinit__(self, bint fill):
-        self.of, self.heap, self.seen, self.fill = {}, [], set(), fill
-
-    cdef reach(self, Node node):
-        if node not in self.seen:
-            if node.sources is None:
-                raise RuntimeError(f"backward ran through {type(node).__name__} already; the first time needs retain_graph=True")
-            self.seen.add(node)
-            heapq.heappush(self.heap, (-node.order, node))
-
-    cdef add(self, tuple key, array, bint owned):
-        """One more contribution."""
-        before = self.of.get(key)
-        if before is None:
-            self.of[key] = array, owned
-            return
-        total, mine = before
-        if not mine:
-            if owned:
-                total, array = array, total
-            else:
-                copy = empty(total.shape, total.dtype)
-                kernels_by_name["copy"](copy, total, size=total.size)
-                total = copy
-        kernels_by_name["accumulate"](total, array, size=total.size)
-        self.of[key] = total, True
-
-    cdef back(self, Node node, list d_out, bint owned):
-        """From the gradients of the outputs to those of the inputs; owned: the only d_out may be overwritten."""
-        if node.pattern is not None and node.back is None:
-            node = node.plain()
-        cdef Pattern pattern = node.pattern
-        cdef bint views = node.views if pattern is None else node.back.results is not None
-        cdef tuple same = node.same if pattern is None else pattern.same
-        cdef list d_inputs = [None] * len(node.sources), keys = []
-        cdef int i
-        for i in range(len(d_out)):
-            if d_out[i] is None:
-                d_out[i] = empty(*node.out_shapes[i]) if pattern is None else pattern.new(pattern.results[i][0])
-                kernels_by_name["fill"](d_out[i], size=d_out[i].size, value=0.0)
-        d = d_out[0]
-        for i in range(len(node.sources)):
-            source = node.sources[i]
-            if source is None:
-                continue
-            buffer = None
-            if type(source) is tuple:
-                key = source
-                self.reach(source[0])
-            else:
-                key = source, 0
-                if self.fill and key not in self.of:
-                    buffer = (<Value>source).buffer
-            if i in same:
-                self.add(key, d, False)
-                continue
-            keys.append((i, key))
-            if buffer is not None or views or pattern is not None:
-                d_inputs[i] = buffer
-            elif owned and i == node.overwrites and node.leaves is None and not same and (d.shape, d.dtype) == node.given[i]:
-                d_inputs[i] = d
-            else:
-                d_inputs[i] = empty(*node.given[i])
-        if not keys:
-            return
-        if pattern is not None:
-            if recording_now():
-                raise hooks["recording"](f"backward inside a recorded step ran through {type(node).__name__}, which was called outside of it")
-            found = node.repeat(d_out, [] if views else [d_inputs[i] for i, _ in keys])
-            for (i, key), d in zip(keys, found):
-                self.add(key, d, not views)
-            return
-        cdef Pattern back = node.backward_pattern(d_out, d_inputs)
-        if back is not None:
-            begin_capture(back)
-        try:
-            found = node.backward(d) if views else node.backward(d_out if node.outputs > 1 else d, *d_inputs)
-        finally:
-            if back is not None:
-                end_capture()
-        if back is not None:
-            if views:
-                back.results = (back.result(found),)
-            node.learned(back)
-        node.leaves = None
-        for i, key in keys:
-            self.add(key, found if views else d_inputs[i], not views)
-
-
-def backward(tensors, seeds, targets=None, bint retain_graph=False):
-    """Walk the ops back from the tensors, whose gradients are `seeds`.
-
-    Without targets, .grad of every leaf is set. With targets (tensors), nothing is set, and their gradients are returned as
-    a list of arrays; None for a tensor on which the result does not depend.
-    """
-    cdef Walk walk = Walk(targets is None)
-    cdef Node node
-    cdef Value t
-    cdef int i, outputs
-    wanted = {} if targets is None else {origin(t): i for i, t in enumerate(targets)}
-    results = [None] * len(wanted)
-    for t, seed in zip(tensors, seeds):
-        walk.add(origin(t), seed, False)
-        if t.node is not None:
-            walk.reach(t.node)
-    while walk.heap:
-        node = heapq.heappop(walk.heap)[1]
-        outputs = node.outputs if node.pattern is None else len(node.pattern.results)
-        d_out, owned = [], outputs == 1
-        for i in range(outputs):
-            key = node, i
-            d, mine = walk.of.pop(key, (None, False))
-            d_out.append(d)
-            owned = owned and mine
-            if key in wanted:
-                results[wanted[key]], owned = d, False
-        before = label(node.label)
-        try:
-            walk.back(node, d_out, owned)
-        finally:
-            label(before)
-        if not retain_graph:
-            node.sources = node.arrays = None
-            node.release()
-        node = d_out = d = key = None
-    for key, (array, _) in walk.of.items():
-        if targets is None:
-            t = key[0]
-            if t.buffer is not None and array is not t.buffer:
-                kernels_by_name["copy"](t.buffer, array, size=array.size)
-                array = t.buffer
-            t.grad = array
-        elif key in wanted:
-            results[wanted[key]] = array
-    return results
-
-
-cdef tuple origin(Value t):
-    """Where the gradient of a tensor gathers."""
-    return (t if t.node is None else t.node, t.index)

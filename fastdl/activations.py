@@ -1,7 +1,7 @@
 """Activation functions. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
-from .ops.softmax import Probabilities, log_softmax, softmax  # noqa: F401
+from .ops.softmax import log_softmax, softmax  # noqa: F401
 from .tensor import Tensor
 
 
@@ -25,7 +25,9 @@ def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
 def sigmoid(x):
     """1 / (1 + exp(-x)); its logits are remembered for binary cross-entropy."""
     y = ops.sigmoid(x)
-    return Probabilities.of(y, x, "sigmoid") if isinstance(x, Tensor) and isinstance(y, Tensor) else y
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        y.logits = x, "sigmoid"
+    return y
 
 
 def _later(name, about):

@@ -11,12 +11,12 @@ class CheckError(AssertionError):
 
 def start():
     """Check every launch from now on; recorded steps run eagerly."""
-    _core.hooks["check"] = launch
+    _core.set_checker(launch)
 
 
 def stop():
     """Check no more."""
-    _core.hooks.pop("check", None)
+    _core.set_checker(None)
 
 
 def _wide(a, made):

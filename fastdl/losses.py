@@ -10,7 +10,6 @@ import numpy as np
 from . import _core, ops
 from .errors import shape_error
 from .ops.loss import NONE_IGNORED
-from .ops.softmax import Probabilities
 from .tensor import Tensor
 
 REDUCTIONS = {"sum_over_batch_size": "count", "mean": "count", "sum": "none", "mean_with_sample_weight": "weights", "none": None, None: None}
@@ -47,8 +46,9 @@ def _pair(y_true, y_pred):
 
 def _logits(y_pred, function, from_logits):
     """(y_pred or the logits it came from, whether it is logits)."""
-    if isinstance(y_pred, Probabilities) and y_pred.function == function and not from_logits:
-        return y_pred.logits, True
+    logits, by = getattr(y_pred, "logits", None) or (None, None)
+    if by == function and not from_logits:
+        return logits, True
     return y_pred, from_logits
 
 

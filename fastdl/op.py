@@ -149,8 +149,7 @@ class Op(_core.Node):
         if found is None:
             if Symbol in map(type, inputs):
                 return self.trace(inputs)
-            inputs = tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs)
-            found = inputs_of_op(inputs)
+            found = inputs_of_op(tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs))
         arrays, traced = found
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
@@ -286,9 +285,6 @@ def _of_weights(inputs, arrays):
     return True in found and all(f or f is None and (x is None or type(x) in (int, float)) for f, x in zip(found, inputs))
 
 
-_numbers = {}
-
-
 def _as_array(x, inputs):
     """A number or array-like as an array; numbers take the dtype of the tensors beside them."""
     dtype = "float32"
@@ -299,13 +295,7 @@ def _as_array(x, inputs):
         if type(x) is int and (isinstance(t, (Tensor, Symbol)) or type(t) is np.ndarray and t.dtype.kind in "iub"):
             dtype = "int64" if t.dtype == "int64" else "int32"
     if type(x) in (float, int):
-        key = float(x) if dtype[0] == "f" else x, dtype
-        found = _numbers.get(key)
-        if found is None:
-            if len(_numbers) > 1000:
-                _numbers.clear()
-            found = _numbers[key] = np.array(x, dtype)
-        return found
+        return np.array(x, dtype)
     a = np.asarray(x)
     if a.dtype.kind == "f" and a.dtype != dtype:
         a = a.astype(dtype)

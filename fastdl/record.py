@@ -126,7 +126,7 @@ class Recorded:
                 np.copyto(own.array, leaf.array if isinstance(leaf, Tensor) else leaf)
             program.run()
             return result
-        if key not in self.seen or "check" in _core.hooks:
+        if key not in self.seen or _core.checking():
             self.seen.add(key)
             args, kwargs = _rebuild(structure, iter([a if isinstance(a, Tensor) else Tensor(a) for a in leaves]))
             return _detached(self.step(*args, **kwargs))

@@ -112,7 +112,7 @@ class Recorder:
     """
 
     def __init__(self, eager, state):
-        self.eager, self.state, self.saved = eager or "check" in _core.hooks, state, []
+        self.eager, self.state, self.saved = eager or _core.checking(), state, []
 
     def save(self):
         """Remember the state; called before a recording."""

@@ -74,29 +74,16 @@ class LogSoftmax(Softmax):
     logarithm = 1
 
 
-class Probabilities(Tensor):
-    """What softmax or sigmoid returned, with the logits it came from, to which a cross-entropy goes back: it then neither
-    clips nor divides by small numbers. (Keras does the same.)"""
-
-    __slots__ = ("logits", "function")
-
-    @classmethod
-    def of(cls, probabilities, logits, function):
-        """`probabilities` (a Tensor just made), knowing its logits; function: "softmax" or "sigmoid"."""
-        found = cls(probabilities.array, probabilities.requires_grad, probabilities.node, probabilities.index)
-        found.logits, found.function = logits, function
-        return found
-
-
 def softmax(x, axis=-1):
-    """exp(x) / sum of exp(x) along an axis; its logits are remembered for cross-entropies.
+    """exp(x) / sum of exp(x) along an axis. Its logits are remembered for a cross-entropy, which goes back to them: it then neither
+    clips nor divides by small numbers. (Keras does the same.)
 
     x        any shape of at least one axis
     returns  the same shape
     """
     y = Softmax.apply(x, axis=axis)
     if isinstance(x, Tensor) and isinstance(y, Tensor) and axis in (-1, x.ndim - 1):
-        return Probabilities.of(y, x, "softmax")
+        y.logits = x, "softmax"
     return y
 
 
