@@ -115,21 +115,6 @@ cdef class Value:
         self.array, self.requires_grad, self.node, self.index = array, requires_grad, node, index
 
 
-def inputs_of_op(tuple inputs):
-    """(arrays, whether a gradient is to flow to any) of tensors or None; None where there is anything else."""
-    cdef list arrays = []
-    cdef bint traced = False
-    for x in inputs:
-        if isinstance(x, Value):
-            arrays.append((<Value>x).array)
-            traced |= (<Value>x).requires_grad
-        elif x is None:
-            arrays.append(None)
-        else:
-            return None
-    return arrays, traced
-
-
 def pool():
     """The pool that serves what is not recorded."""
     return main_pool
@@ -222,8 +207,6 @@ cdef class Kernel:
     cdef int accepted[FD_WORDS]               # dtypes, a bit for each of NumPy's type numbers
     cdef bint output[FD_WORDS], optional[FD_WORDS], scalar[FD_WORDS]
     cdef int n_tensors, n_sizes
-    cdef dict last_sizes                      # whose words these are; None: those of a call that is over
-    cdef int64_t words[FD_WORDS]
 
     def __cinit__(self):
         memset(self.of, 0, sizeof(self.of))
@@ -268,14 +251,6 @@ cdef class Kernel:
             return checker(self, args, sizes)
         self.launch(args, sizes)
 
-    def again(self, tuple args, dict sizes):
-        """The same with the sizes as a dict that stays as it is: given once more, it need not be read again."""
-        if checker is not None and isa >= 0 and recording is None:
-            return checker(self, args, sizes)
-        self.launch(args, sizes)
-        if isa >= 0:
-            self.last_sizes = sizes
-
     cpdef launch(self, tuple args, dict sizes):
         cdef fd_call call
         cdef fd_fault fault
@@ -305,10 +280,7 @@ cdef class Kernel:
             call.word[i] = <int64_t>cnp.PyArray_DATA(array)
             if not self.accepted[i] >> cnp.PyArray_TYPE(array) & 1 or not cnp.PyArray_ISNOTSWAPPED(array):
                 raise self.mistake(f"{self.tensors[i]} has dtype {a.dtype}")
-        if sizes is not self.last_sizes:
-            self.last_sizes = None
-            self.read(sizes)
-        memcpy(&call.word[self.n_tensors], self.words, 8 * self.n_sizes)
+        self.read(sizes, &call.word[self.n_tensors])
         fd_call_set(&call, self.of[isa])
         if call.items > 0:
             if call.team:
@@ -325,7 +297,7 @@ cdef class Kernel:
         if mine:
             recording.append(&call, self, args, sizes)
 
-    cdef read(self, dict sizes):
+    cdef read(self, dict sizes, int64_t *words):
         """Sizes as the words of a call."""
         cdef int j
         cdef PyObject *value
@@ -336,9 +308,9 @@ cdef class Kernel:
                 raise self.mistake(f"{self.sizes[j]} is missing; given are {', '.join(sizes)}")
             if self.scalar[j]:
                 real = <object>value
-                memcpy(&self.words[j], &real, 8)
+                memcpy(&words[j], &real, 8)
             else:
-                self.words[j] = <object>value
+                words[j] = <object>value
 
     cdef launch_twin(self, tuple args, dict sizes, bint mine):
         for name in self.sizes:

@@ -175,6 +175,7 @@ cdef class Pattern:
         """Launch the kernels on arrays, one for each place; None is replaced by a new one. False: bad data."""
         cdef fd_call calls[MOST_CALLS]
         cdef char *at[MOST_PLACES]
+        cdef bint scratch[MOST_PLACES]
         cdef Place *place = self.place(0)
         cdef Pointer *pointer = <Pointer *>PyByteArray_AS_STRING(self.pointers)
         cdef fd_pool *pool = main_pool.pool
@@ -184,13 +185,16 @@ cdef class Pattern:
         fault.call = -1
         for i in range(self.n_places):
             a = arrays[i]
+            scratch[i] = a is None and place[i].used and not place[i].shown
             if a is not None:
                 at[i] = <char *>cnp.PyArray_DATA(a)
             elif place[i].shown:
                 a = arrays[i] = self.new(i)
                 at[i] = <char *>cnp.PyArray_DATA(a)
-            elif place[i].used:
+            elif scratch[i]:
                 at[i] = <char *>fd_pool_take(pool, place[i].bytes)
+                if at[i] is NULL:
+                    raise MemoryError("no memory for what an op works in")
         if self.n_calls:
             memcpy(calls, PyByteArray_AS_STRING(self.calls), self.n_calls * sizeof(fd_call))
             for i in range(self.n_pointers):
@@ -201,7 +205,7 @@ cdef class Pattern:
             else:
                 done = fd_run(calls, self.n_calls, 1, 0, &fault, NULL)
         for i in range(self.n_places):
-            if place[i].used and not place[i].shown and arrays[i] is None:
+            if scratch[i]:
                 fd_pool_give(pool, at[i], place[i].bytes)
         if done < 0:
             raise MemoryError("no memory for a thread's scratch")

@@ -43,32 +43,42 @@ cdef class Node:
         op.sources, op.label = self.sources, self.label
         return op
 
-    cdef Pattern backward_pattern(self, list d_out, list d_inputs):
-        """What backward is to be captured in: its places are those of forward, then d_out, then d_inputs. None: it cannot be."""
-        cdef Pattern pattern = Pattern(), forward = self.leaves
-        if forward is None or forward.isa != isa or forward.settings != settings or not forward.owner.fit() or capture is not None:
-            return None
-        for r in forward.seen:
-            pattern.add(None if r is None else r(), False, True)
-        for d in d_out:
-            pattern.add(d, False)
-        for d in d_inputs:
-            if d is not None:
-                pattern.add(d, False)
-                pattern.place(pattern.n_places - 1).shown = True
-        return None if pattern.void or pattern.unfit else pattern
-
-    cdef learned(self, Pattern back):
-        """Complete what the call has left."""
-        cdef Pattern forward = self.leaves
+    cdef object first(self, list d_out, list d_inputs, bint wanted):
+        """The op's own backward, and what it returns; it completes what the call has left, where it can."""
+        cdef Pattern forward = self.leaves, back = Pattern()
+        cdef bint learns = forward is not None and forward.isa == isa and forward.settings == settings and forward.owner.fit() and capture is None
         cdef int i
+        made = None
+        if learns:
+            for r in forward.seen:
+                back.add(None if r is None else r(), False, True)
+            for d in d_out + d_inputs:
+                if d is not None:
+                    back.add(d, False)
+            begin_capture(back)
+        try:
+            if self.views:
+                made = self.backward(d_out[0])
+            elif wanted:
+                self.backward(d_out if self.outputs > 1 else d_out[0], *d_inputs)
+        finally:
+            self.leaves = None
+            if learns:
+                end_capture()
+        if not learns or back.unfit:
+            return made
+        if made is not None:
+            back.results = (back.result(made),)
         if back.void or back.checks:
             forward.owner.patterns[forward.key] = None
-            return
+            return made
         for i in range(forward.n_places):
             forward.place(i).shown |= back.place(i).used
+        for i in range(forward.n_places, back.n_places):
+            back.place(i).shown |= not back.place(i).made
         forward.back, forward.same, forward.seen, back.seen = back, self.same, None, None
         forward.idle = tuple([i for i in range(forward.n_places) if not back.place(i).used])
+        return made
 
     cdef list repeat(self, list d_out, list d_inputs):
         """The gradients of d_inputs' inputs, those that are None in new arrays; of an op that gives a view, that alone."""
@@ -122,6 +132,9 @@ cdef class Walk:
 
     cdef back(self, Node node, list d_out, bint owned):
         """From the gradients of the outputs to those of the inputs; owned: the only d_out may be overwritten."""
+        if node.pattern is not None and recording_now():
+            raise hooks["recording"](f"backward inside a recorded step ran through {type(node).__name__}, which was called before the step."
+                                     "\n  Compute inside of the step what its gradients go through.")
         if node.pattern is not None and node.back is None:
             node = node.plain()
         cdef Pattern pattern = node.pattern
@@ -144,7 +157,7 @@ cdef class Walk:
                 self.reach(source[0])
             else:
                 key = source, 0
-                if self.fill and key not in self.of:
+                if self.fill and key not in self.of and not has(node.sources[:i], source):
                     buffer = (<Value>source).buffer
             if i in same:
                 self.add(key, d, False)
@@ -156,30 +169,21 @@ cdef class Walk:
                 d_inputs[i] = d
             else:
                 d_inputs[i] = empty(*node.given[i])
-        if not keys:
-            return
         if pattern is not None:
-            if recording_now():
-                raise hooks["recording"](f"backward inside a recorded step ran through {type(node).__name__}, which was called outside of it")
             found = node.repeat(d_out, [] if views else [d_inputs[i] for i, _ in keys])
-            for (i, key), d in zip(keys, found):
-                self.add(key, d, not views)
-            return
-        cdef Pattern back = node.backward_pattern(d_out, d_inputs)
-        if back is not None:
-            begin_capture(back)
-        try:
-            found = node.backward(d) if views else node.backward(d_out if node.outputs > 1 else d, *d_inputs)
-        finally:
-            if back is not None:
-                end_capture()
-        if back is not None:
-            if views:
-                back.results = (back.result(found),)
-            node.learned(back)
-        node.leaves = None
-        for i, key in keys:
-            self.add(key, found if views else d_inputs[i], not views)
+        else:
+            made = node.first(d_out, d_inputs, bool(keys))
+            found = [made if views else d_inputs[i] for i, _ in keys]
+        for (_, key), d in zip(keys, found):
+            self.add(key, d, not views)
+
+
+cdef bint has(tuple sources, source):
+    """Whether this very object is among the sources; `in` would compare tensors."""
+    for s in sources:
+        if s is source:
+            return True
+    return False
 
 
 def backward(tensors, seeds, targets=None, bint retain_graph=False):

@@ -6,7 +6,7 @@ from . import _core
 from .errors import RecordingError, SymbolicError
 from .tensor import DTYPES, Parameter, State, Tensor, grad_enabled, kernels, mode  # noqa: F401
 
-empty, recorded_calls, of_weights, inputs_of_op = _core.empty, _core.recorded_calls, _core.of_weights, _core.inputs_of_op
+empty, recorded_calls, of_weights = _core.empty, _core.recorded_calls, _core.of_weights
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 ops_by_name = {}                     # every Op that fastdl defines; saved models name ops by these names only
 flops_of = {}                        # kernel -> function of its sizes that gives its floating-point operations
@@ -145,12 +145,10 @@ class Op(_core.Node):
             ops_by_name[cls.__name__] = cls
 
     def __call__(self, *inputs):
-        found = inputs_of_op(inputs)
-        if found is None:
-            if Symbol in map(type, inputs):
-                return self.trace(inputs)
-            found = inputs_of_op(tuple(x if x is None or isinstance(x, Tensor) else Tensor(_as_array(x, inputs)) for x in inputs))
-        arrays, traced = found
+        if Symbol in map(type, inputs):
+            return self.trace(inputs)
+        arrays = [x.array if isinstance(x, Tensor) else x if x is None else _as_array(x, inputs) for x in inputs]
+        traced = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
         first = arrays[0] if arrays else None
         self.dtype = first.dtype if first is not None and first.dtype.kind == "f" else _float_of(arrays)
         if precision.bfloat16 or self.bfloat16:

@@ -119,11 +119,7 @@ class Binary(Op, abstract=True):
         if x1.dtype is not dtype or x2.dtype is not dtype:
             x1, x2 = cast_array(self, x1, dtype), cast_array(self, x2, dtype)
         self.x1, self.x2 = x1, x2
-        sizes = self.layout.sizes
-        if sizes is None:
-            broadcast(self, self.kernel, y, x1, x2)
-        else:
-            self.kernel.again((y, x1, x2), sizes)
+        broadcast(self, self.kernel, y, x1, x2)
 
     def gradient(self, i, d_x, kernel, x1, x2, before=()):
         """d_x of operand i: the kernel over x1 and x2, summed over the axes that were broadcast."""

@@ -108,7 +108,7 @@ def broadcast(op, kernel, y, *operands, before=()):
     if sizes is None:
         operands = [expanded(op, x, y.shape) for x in operands]
         sizes = layout(*(x.shape for x in operands)).sizes
-    kernel.again((y, *before, *operands), sizes)
+    kernel(y, *before, *operands, **sizes)
 
 
 def expanded(op, x, shape):
@@ -164,7 +164,7 @@ def reduce(op, y, x, groups, kernel, again=None, about=(), **options):
     """
     for shape, sizes in passes(tuple(groups), tuple(options.items())):
         out = y if shape is None else op.empty(shape, y.dtype)
-        kernel.again((out, x, *about), sizes)
+        kernel(out, x, *about, **sizes)
         x, kernel, about = out, again or kernel, ()
 
 
