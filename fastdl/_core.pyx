@@ -11,10 +11,10 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy, memset
 
-import heapq
 import re
 import time
 import weakref
+from heapq import heappop, heappush
 
 import numpy as np
 

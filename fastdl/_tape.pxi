@@ -111,7 +111,7 @@ cdef class Walk:
             if node.sources is None:
                 raise RuntimeError(f"backward ran through {type(node).__name__} already; the first time needs retain_graph=True")
             self.seen.add(node)
-            heapq.heappush(self.heap, (-node.order, node))
+            heappush(self.heap, (-node.order, node))
 
     cdef add(self, tuple key, array, bint owned):
         """One more contribution."""
@@ -157,8 +157,9 @@ cdef class Walk:
                 self.reach(source[0])
             else:
                 key = source, 0
-                if self.fill and key not in self.of and not has(node.sources[:i], source):
-                    buffer = (<Value>source).buffer
+                buffer = (<Value>source).buffer if self.fill else None
+                if buffer is not None and (key in self.of or has(node.sources[:i], source)):
+                    buffer = None
             if i in same:
                 self.add(key, d, False)
                 continue
@@ -192,6 +193,7 @@ def backward(tensors, seeds, targets=None, bint retain_graph=False):
     Without targets, .grad of every leaf is set. With targets (tensors), nothing is set, and their gradients are returned as
     a list of arrays; None for a tensor on which the result does not depend.
     """
+    global label_now
     cdef Walk walk = Walk(targets is None)
     cdef Node node
     cdef Value t
@@ -203,7 +205,7 @@ def backward(tensors, seeds, targets=None, bint retain_graph=False):
         if t.node is not None:
             walk.reach(t.node)
     while walk.heap:
-        node = heapq.heappop(walk.heap)[1]
+        node = heappop(walk.heap)[1]
         outputs = node.outputs if node.pattern is None else len(node.pattern.results)
         d_out, owned = [], outputs == 1
         for i in range(outputs):
@@ -213,14 +215,15 @@ def backward(tensors, seeds, targets=None, bint retain_graph=False):
             owned = owned and mine
             if key in wanted:
                 results[wanted[key]], owned = d, False
-        before = label(node.label)
+        before, label_now = label_now, node.label
         try:
             walk.back(node, d_out, owned)
         finally:
-            label(before)
+            label_now = before
         if not retain_graph:
             node.sources = node.arrays = None
-            node.release()
+            if node.pattern is None:
+                node.release()
         node = d_out = d = key = None
     for key, (array, _) in walk.of.items():
         if targets is None:

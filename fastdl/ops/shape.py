@@ -215,6 +215,8 @@ builtin_slice = slice
 
 def getitem(x, key):
     """x[key]: integers, slices, ... and None as in NumPy, copied; an array of integers alone takes rows; a list likewise."""
+    if type(key) is int:
+        return Getitem.apply(x, key=(key,))
     if isinstance(key, (Tensor, np.ndarray, list)):
         from .indexing import take
         array = key.array if isinstance(key, Tensor) else np.asarray(key)
