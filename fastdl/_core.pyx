@@ -133,6 +133,7 @@ def set_guard(where):
 # ---- instruction sets -------------------------------------------------------------------------------------------------
 
 cdef int isa = -1                             # index into fd_isas(); -1: the NumPy twins
+cdef int64_t settings = 0                     # grows with every change of what ops heed besides it, options, shapes and dtypes
 cdef dict kernels_by_name = {}
 twins = {}                                    # name -> function, filled by fastdl.op.twin
 
@@ -160,6 +161,12 @@ def set_isa(name):
         have = ", ".join(n for n in known if known[n])
         raise ValueError(f"instruction set {name!r} is not available: this processor and this build have {have}")
     isa = list(known).index(name) - 1
+
+
+def settings_changed():
+    """To be called after a change of such a setting: what was recorded before is void."""
+    global settings
+    settings += 1
 
 
 # ---- kernels ----------------------------------------------------------------------------------------------------------

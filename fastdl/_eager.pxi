@@ -27,7 +27,6 @@ cdef struct Key:
     int n
     char at[MOST_KEY]
 
-cdef int64_t settings = 0                     # grows with every change of what patterns depend on besides their keys
 cdef Pattern capture = None                   # at most one call at a time leaves a pattern,
 cdef unsigned long capture_thread = 0         # that of this thread
 cdef object tensor_class, as_array            # see `tensors`
@@ -60,12 +59,6 @@ class Mode:
 cdef set_mode(int no_grad, int bfloat16):
     global fd_no_grad, fd_bfloat16
     fd_no_grad, fd_bfloat16 = no_grad, bfloat16
-
-
-def settings_changed():
-    """To be called after a change of what ops heed besides options, shapes and dtypes: the calls before teach nothing."""
-    global settings
-    settings += 1
 
 
 def tensors(cls, convert):

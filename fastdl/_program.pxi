@@ -19,11 +19,14 @@ cdef class Program:
     cdef int early                            # while recording: how deep in computations from weights alone
     cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
     cdef readonly str isa
+    cdef int of_isa
+    cdef int64_t of_settings
 
     def __cinit__(self):
         self.pool, self.early_pool = Pool(True), Pool(True)
         self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
-        self.calls, self.of_weights, self.isa = bytearray(), weakref.WeakValueDictionary(), get_isa()
+        self.calls, self.of_weights = bytearray(), weakref.WeakValueDictionary()
+        self.isa, self.of_isa, self.of_settings = get_isa(), isa, settings
 
     def __len__(self):
         return len(self.about)
@@ -93,20 +96,24 @@ cdef class Program:
         return self.run_clocked(repeats, seconds, NULL)
 
     def replay(self, tuple own, tuple given):
-        """Copy given arrays into the program's own and run once. False: one is of another shape or dtype, and nothing was done."""
+        """Copy given arrays into the program's own and run once. False: something is not as when it was recorded (an array's shape or
+        dtype, the instruction set, a setting), and nothing was done."""
         cdef cnp.ndarray to, array
-        cdef int i
-        for to, a in zip(own, given):
+        cdef int i, n = len(own)
+        if n != len(given) or self.of_settings != settings or self.of_isa != isa:
+            return False
+        for i in range(n):
+            to = own[i]
+            a = given[i]
             if type(a) is not cnp.ndarray:
                 return False
             array = a
             if cnp.PyArray_TYPE(to) != cnp.PyArray_TYPE(array) or cnp.PyArray_NDIM(to) != cnp.PyArray_NDIM(array) or \
-                    not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS) or not cnp.PyArray_ISNOTSWAPPED(array):
+                    not cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_C_CONTIGUOUS) or not cnp.PyArray_ISNOTSWAPPED(array) or \
+                    memcmp(cnp.PyArray_DIMS(to), cnp.PyArray_DIMS(array), cnp.PyArray_NDIM(to) * sizeof(cnp.npy_intp)):
                 return False
-            for i in range(cnp.PyArray_NDIM(to)):
-                if cnp.PyArray_DIMS(to)[i] != cnp.PyArray_DIMS(array)[i]:
-                    return False
-        for to, array in zip(own, given):
+        for i in range(n):
+            to, array = own[i], given[i]
             memcpy(cnp.PyArray_DATA(to), cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(to))
         self.run_clocked(1, 0, NULL)
         return True

@@ -46,8 +46,9 @@ cdef class Node:
     cdef object first(self, list d_out, list d_inputs, bint wanted):
         """The op's own backward, and what it returns; it completes what the call has left, where it can."""
         cdef Pattern forward = self.leaves, back = Pattern()
-        cdef bint learns = forward is not None and forward.isa == isa and forward.settings == settings and forward.owner.fit() and capture is None
         cdef int i
+        cdef bint learns = forward is not None and forward.isa == isa and forward.settings == settings and forward.owner.fit() \
+            and capture is None
         made = None
         if learns:
             for r in forward.seen:

@@ -30,7 +30,7 @@ def twin(function=None, *, flops=None, error=2e-6):
     return register(function) if function else register
 
 
-precision = mode        # .bfloat16: products of the ops that this thread calls take operands rounded to bfloat16; sums, and all else, are float32
+precision = mode                     # .bfloat16: products of the ops that this thread calls take operands rounded to bfloat16; else float32
 
 
 class products:

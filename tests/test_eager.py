@@ -30,8 +30,9 @@ def test_numbers_and_options_of_other_kinds_are_other_calls():
 
 def test_the_same_array_twice_is_another_call():
     for _ in THREE:
-        for make in (lambda: (x := tensor(2, 3, requires_grad=True), x), lambda: (tensor(2, 3, requires_grad=True), tensor(5, 7, requires_grad=True))):
-            x, y = make()
+        for other in None, (5, 7):
+            x = tensor(2, 3, requires_grad=True)
+            y = x if other is None else tensor(*other, requires_grad=True)
             z = x * y
             z.backward(np.float32([1, 10]))
             assert z.tolist() == (x.array * y.array).tolist()

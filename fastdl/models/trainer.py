@@ -4,7 +4,6 @@ import numpy as np
 
 from .. import _core, optimizers, random as random_module
 from ..callbacks import CallbackList, History, ProgressBar
-from ..config import winograd_enabled
 from ..data.batches import Arrays, as_kind, source_of
 from ..errors import explanations
 from ..layers.layer import deferred_updates
@@ -30,6 +29,7 @@ class Trainer:
     optimizer = None
     stop_training = False
     _objectives = None
+    _quick = {}                      # replaced, see _remember
 
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None,
                 run_eagerly=False, steps_per_execution=1, jit_compile="auto", auto_scale_loss=True):
@@ -397,16 +397,13 @@ class Trainer:
     def _remember(self, mode, recorded):
         if mode and recorded.last:
             program, inputs, result = recorded.last
-            self.__dict__.setdefault("_quick", {})[mode, winograd_enabled()] = \
-                Parameter.changes, Parameter.moves, _core.get_isa(), program, tuple(t.array for t in inputs), result
+            self.__dict__.setdefault("_quick", {})[mode] = Parameter.changes, Parameter.moves, program, tuple(t.array for t in inputs), result
 
     def _again(self, mode, arrays):
-        """Replay the last program of this mode, if it takes such arrays and nothing has changed since; its result in a list, or None."""
-        known = self.__dict__.get("_quick", {}).get((mode, winograd_enabled()))
-        if known is None or known[0] != Parameter.changes or known[1] != Parameter.moves or known[2] != _core.get_isa() \
-                or len(known[4]) != len(arrays) or not known[3].replay(known[4], arrays):
-            return None
-        return [known[5]]
+        """Replay the last program of this mode, if it takes such arrays and nothing has changed since; what _remember kept, or None."""
+        known = self._quick.get(mode)
+        if known and known[0] == Parameter.changes and known[1] == Parameter.moves and known[2].replay(known[3], arrays):
+            return known
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, then those of predict, to print or to profile()."""
@@ -419,7 +416,7 @@ class Trainer:
         with recorded.lock:
             again = self._again("predict", (x,))
             if again:
-                structure, = again
+                structure = again[-1]
             else:
                 recorded.last = None
                 structure = self._predict_arrays(Arrays(x))
