@@ -70,6 +70,8 @@ def tensors(cls, convert):
 # ---- patterns ----------------------------------------------------------------------------------------------------------
 
 cdef class Pattern:
+    """What a call of an op, or its backward, did: the kernels it launched, on places. Places are the arrays given, then those made;
+    of a backward: those of the call, d_out, d_inputs, then those made."""
     cdef bytearray calls, places, pointers    # fd_call, Place, Pointer, one after another
     cdef int n_calls, n_places, n_pointers
     cdef bint team                            # a call is worth all threads
@@ -302,9 +304,9 @@ cdef bint put_value(Key *key, object value) except -1:
     if kind is str:
         text = PyUnicode_AsUTF8AndSize(value, &n)
         return put(key, b"s", 1) and put(key, &n, sizeof(n)) and put(key, text, n)
-    if kind is tuple or kind is list:
+    if kind is tuple:
         n = len(value)
-        if not put(key, b"(" if kind is tuple else b"[", 1) or not put(key, &n, sizeof(n)):
+        if not put(key, b"(", 1) or not put(key, &n, sizeof(n)):
             return False
         for item in value:
             if not put_value(key, item):
@@ -449,11 +451,16 @@ cdef class Apply:
         pattern.traced = op.sources is not None
         if pattern.traced and not pattern.void:
             op.leaves = pattern
+        else:
+            pattern.seen = None
         if pattern.void or not pattern.unfit:
-            if len(self.patterns) >= MOST_PATTERNS:
-                self.patterns.clear()
-            self.patterns[key] = None if pattern.void else pattern
+            self.keep(key, None if pattern.void else pattern)
         return made
+
+    cdef keep(self, key, Pattern pattern):
+        if len(self.patterns) >= MOST_PATTERNS:
+            self.patterns.clear()
+        self.patterns[key], self.latest = pattern, None
 
 
 def operator(apply, tuple operands, bint reflected=False):

@@ -34,7 +34,7 @@ cdef class Node:
         no_grad, bfloat16 = fd_no_grad, fd_bfloat16
         set_mode(0, self.pattern.bfloat16)
         try:
-            if owner.fit() and self.pattern.isa == isa and capture is None:
+            if self.pattern.back is None and self.pattern.isa == isa and owner.fit() and capture is None:
                 owner.first(op, tuple(tensors), self.arrays[:len(tensors)], self.pattern.key, self.pattern.options)
             else:
                 op(*tensors)
@@ -71,7 +71,7 @@ cdef class Node:
         if made is not None:
             back.results = (back.result(made),)
         if back.void or back.checks:
-            forward.owner.patterns[forward.key] = None
+            forward.owner.keep(forward.key, None)
             return made
         for i in range(forward.n_places):
             forward.place(i).shown |= back.place(i).used
