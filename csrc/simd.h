@@ -307,22 +307,31 @@ SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
 
 #define SUM16 (16 / VL)
 
+/* VFOLD(f, x): lane 0 of x becomes f of all lanes, of those half a vector apart first, then a quarter … */
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+#define VSHUFFLE(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#else
+#define VSHUFFLE(x, ...) __builtin_shuffle(x, (vi){ __VA_ARGS__ })
+#endif
+#define VSWAP4(i, half) (i) ^ (half), ((i) + 1) ^ (half), ((i) + 2) ^ (half), ((i) + 3) ^ (half)
+#if VL == 16
+#define VSWAP(x, half) VSHUFFLE(x, VSWAP4(0, half), VSWAP4(4, half), VSWAP4(8, half), VSWAP4(12, half))
+#define VFOLD(f, x) (x = f(x, VSWAP(x, 8)), x = f(x, VSWAP(x, 4)), x = f(x, VSWAP(x, 2)), x = f(x, VSWAP(x, 1)))
+#elif VL == 8
+#define VSWAP(x, half) VSHUFFLE(x, VSWAP4(0, half), VSWAP4(4, half))
+#define VFOLD(f, x) (x = f(x, VSWAP(x, 4)), x = f(x, VSWAP(x, 2)), x = f(x, VSWAP(x, 1)))
+#else
+#define VSWAP(x, half) VSHUFFLE(x, VSWAP4(0, half))
+#define VFOLD(f, x) (x = f(x, VSWAP(x, 2)), x = f(x, VSWAP(x, 1)))
+#endif
+
+SIMD vf vadd(vf a, vf b) { return a + b; }
+
 SIMD float vsum16(const vf *s)
 {
-    float x[16];
-    for (int i = 0; i < SUM16; i++) vstore(x + i * VL, s[i]);
-    for (int width = 8; width; width /= 2)
-        for (int i = 0; i < width; i++) x[i] += x[i + width];
+    vf x = SUM16 == 1 ? s[0] : SUM16 == 2 ? s[0] + s[SUM16 / 2] : (s[0] + s[SUM16 / 2]) + (s[SUM16 / 4] + s[SUM16 * 3 / 4]);
+    VFOLD(vadd, x);
     return x[0];
-}
-
-SIMD float vmax16(const vf *s)
-{
-    float x[16];
-    for (int i = 0; i < SUM16; i++) vstore(x + i * VL, s[i]);
-    float m = x[0];
-    for (int i = 1; i < 16; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
-    return m;
 }
 
 /* Lane j of vector i becomes lane i of vector j, for VL vectors. */

@@ -8,16 +8,14 @@
 INLINE float largest(const float *x, int64_t n)
 {
     vf top[4];
-    float lane[VL];
     int64_t j = 0;
     for (int k = 0; k < 4; k++) top[k] = vset(-INFINITY);
     for (; j + 4 * VL <= n; j += 4 * VL)
         for (int k = 0; k < 4; k++) top[k] = vgreater(vload(x + j + k * VL), top[k]);
     for (; j < n; j += VL) top[0] = vgreater(vload_or(x + j, n - j, -INFINITY), top[0]);
-    vstore(lane, vgreater(vgreater(top[0], top[1]), vgreater(top[2], top[3])));
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] = lane[i + half] > lane[i] ? lane[i + half] : lane[i];
-    return lane[0];
+    vf all = vgreater(vgreater(top[0], top[1]), vgreater(top[2], top[3]));
+    VFOLD(vgreater, all);
+    return all[0];
 }
 
 /* Sum of exp(x - top); the terms are stored in y where that is not null. */

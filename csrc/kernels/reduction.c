@@ -3,11 +3,6 @@
 
 enum { STRIP = 64, BLOCK = 16 };           /* columns of an item where inner > 1; rows that are joined before the rest */
 
-INLINE float add1(float a, float b) { return a + b; }
-INLINE float multiply1(float a, float b) { return a * b; }
-INLINE float max1(float a, float b) { return a >= b || a != a ? a : b; }
-INLINE float min1(float a, float b) { return a <= b || a != a ? a : b; }
-INLINE vf vadd(vf a, vf b) { return a + b; }
 INLINE vf vmultiply(vf a, vf b) { return a * b; }
 
 #define PIECES_OF_LENGTH pieces(most(a->length, 1), a->piece)
@@ -39,13 +34,10 @@ INLINE vf vmultiply(vf a, vf b) { return a * b; }
                     const vi real = vlanes() < viset((int32_t)least(rows - l, VL));                                    \
                     s[j] = v##join(s[j], vpick(real, value, vset(start)));                                             \
                 }                                                                                                      \
-                for (int width = lanes / 2; width >= SUM16; width /= 2)                                                \
+                for (int width = lanes / 2; width; width /= 2)                                                         \
                     for (int j = 0; j < width; j++) s[j] = v##join(s[j], s[j + width]);                                \
-                float t[16];                                                                                           \
-                for (int j = 0; j < SUM16; j++) vstore(t + j * VL, s[j]);                                              \
-                for (int width = 8; width; width /= 2)                                                                 \
-                    for (int j = 0; j < width; j++) t[j] = join##1(t[j], t[j + width]);                                \
-                *y = t[0] finish;                                                                                      \
+                VFOLD(v##join, s[0]);                                                                                  \
+                *y = s[0][0] finish;                                                                                   \
                 continue;                                                                                              \
             }                                                                                                          \
             if (columns == STRIP) {                                                                                    \
@@ -143,7 +135,8 @@ INTEGER_REDUCTION(all, uint8_t, 1, s & (u != 0))
     if (a->inner == 1 && a->length >= VL) {                                                                            \
         vf s = vload(x);                                                                                               \
         for (int64_t l = VL; l < a->length; l += VL) s = v##join(s, vload(x + least(l, a->length - VL)));              \
-        for (int j = 0; j < VL; j++) v = join##1(v, s[j]);                                                             \
+        VFOLD(v##join, s);                                                                                             \
+        v = s[0];                                                                                                      \
         while (!(x[best] == v || x[best] != x[best])) best++;                                                          \
         a->y[i] = (int32_t)best;                                                                                       \
         continue;                                                                                                      \
