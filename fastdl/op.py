@@ -120,6 +120,9 @@ class Op(_core.Node):
         definition(*inputs)       for ops of several kernels: the textbook formula in NumPy (staticmethod or method)
 
     Inputs are ndarrays (None for an optional one left out). Floats have the dtype self.dtype in op-made arrays: self.empty().
+
+    Of fastdl's own ops forward and backward run once for each combination of options, shapes and dtypes: other calls only launch
+    the kernels that these launched (see _eager.pxi). So they may not look at values, and have no effects but their kernels'.
     """
 
     views = False                    # the output is a view: forward(x) returns it, backward(d_out) returns the view's gradient
