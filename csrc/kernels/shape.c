@@ -17,11 +17,12 @@ INLINE void transpose_tile(float *y, int64_t y_row, const float *x, int64_t x_ro
         }
 }
 
-INLINE int64_t tile_rows(int64_t x5) { return x5 == 1 || x5 == 0 ? 1 : TILE; }
+/* Short rows that are copied as they are: many at a time, as each item divides to find its place. */
+INLINE int64_t tile_rows(int64_t x5, int64_t n5) { return x5 == 1 || x5 == 0 ? most(1, LINE / 2 / most(1, n5)) : TILE; }
 INLINE int64_t tile_columns(int64_t x5) { return x5 == 1 || x5 == 0 ? LINE : TILE; }
 
-KERNEL(rearrange, a->n0 * a->n1 * a->n2 * a->n3 * pieces(a->n4, tile_rows(a->x5)) * pieces(a->n5, tile_columns(a->x5)),
-       least(a->n4, tile_rows(a->x5)) * (2 + least(a->n5, tile_columns(a->x5))),
+KERNEL(rearrange, a->n0 * a->n1 * a->n2 * a->n3 * pieces(a->n4, tile_rows(a->x5, a->n5)) * pieces(a->n5, tile_columns(a->x5)),
+       least(a->n4, tile_rows(a->x5, a->n5)) * (2 + least(a->n5, tile_columns(a->x5))),
     void *y;
     const void *x;
     int64_t item;
@@ -30,7 +31,7 @@ KERNEL(rearrange, a->n0 * a->n1 * a->n2 * a->n3 * pieces(a->n4, tile_rows(a->x5)
     int64_t x0; int64_t x1; int64_t x2; int64_t x3; int64_t x4; int64_t x5;
     int64_t y_start; int64_t x_start;)
 {
-    const int64_t rows = tile_rows(a->x5), columns = tile_columns(a->x5), blocks5 = pieces(a->n5, columns), blocks4 = pieces(a->n4, rows);
+    const int64_t rows = tile_rows(a->x5, a->n5), columns = tile_columns(a->x5), blocks5 = pieces(a->n5, columns), blocks4 = pieces(a->n4, rows);
     for (int64_t i = begin; i < end; i++) {
         const int64_t b5 = i % blocks5 * columns, b4 = i / blocks5 % blocks4 * rows;
         int64_t r = i / blocks5 / blocks4;
