@@ -367,6 +367,13 @@ cdef class Apply:
     def __doc__(self):
         return self.op.__doc__
 
+    @property
+    def __signature__(self):
+        import inspect
+        inputs = list(inspect.signature(self.op.forward if self.op.views else self.op.shape).parameters.values())[1:]
+        options = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in self.op.options.items()]
+        return inspect.Signature([*inputs, *options])
+
     def __reduce__(self):
         return getattr, (self.op, "apply")
 

@@ -1,5 +1,7 @@
 """Calls that repeat others without Python: what makes a call another, and what they may not change."""
 
+import copy
+import inspect
 import threading
 
 import numpy as np
@@ -91,6 +93,12 @@ def test_an_op_of_ones_own_runs_its_python():
 
     assert [Count.apply(tensor(1)).item() for _ in THREE] == [2, 3, 4]
     assert "plus how often" in Count.apply.__doc__ and Count.apply.__name__ == "count"
+
+
+def test_an_op_is_a_function_like_others():
+    assert str(inspect.signature(ops.softmax.__globals__["LogSoftmax"].apply)) == "(x, *, axis=-1)"
+    assert copy.deepcopy(ops.relu) is ops.relu and ops.relu.__doc__.startswith("max(x, 0)")
+    assert fastdl.autograd.gradcheck(ops.tanh, [[0.5, 2.0]])
 
 
 def test_settings_and_modes_are_heeded():
