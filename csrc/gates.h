@@ -152,6 +152,81 @@ INLINE float *gate_round(float *to, const float *from, int64_t stride, int64_t r
     return to;
 }
 
+/* ---- runs of steps in the second cache ----
+
+   Where the weights are small, a block of rows makes the gates of a run of steps from its inputs, just before it goes through them,
+   and on the way back multiplies their gradients, which never go to memory. A run is shared by all that its rows do at once. */
+
+typedef struct gate_run {
+    int64_t first, steps, rows;              /* its first step; its rows of arrays (batch, time, …), from the block's first on */
+    int64_t time, backwards;
+} gate_run;
+
+/* Steps of a run: at least 2, as a step back reads the gradients of the one after, which may lie in the run after. */
+INLINE int64_t gate_run_steps(int64_t rows, int64_t columns) { return most(2, least(256 / rows, (1 << 16) / (rows * columns))); }
+
+/* Where step `s` of the run is in a row of time; and from there to the next step. */
+INLINE int64_t gate_run_place(const gate_run *r, int64_t s) { return r->backwards ? r->time - 1 - r->first - s : r->first + s; }
+INLINE int64_t gate_run_ahead(const gate_run *r) { return r->backwards ? -1 : 1; }
+
+/* gates (batch, time, columns) = bias + x (batch, time, features) @ kernel, in panels. */
+INLINE void gate_project(const gate_run *r, float *gates, const float *x, const float *kernel, const float *bias, int64_t features, int64_t columns)
+{
+    const int64_t ahead = gate_run_ahead(r);
+    for (int64_t j = 0; j < columns; j += WIDE_COLUMNS)
+        for (int64_t i = 0; i < r->rows; i++) {
+            const int64_t place = i * r->time + gate_run_place(r, 0);
+            const tile t = {
+                .out = gates + place * columns + j, .out_row = ahead * columns, .a = x + place * features, .a_row = ahead * features,
+                .a_depth = 1, .b = kernel + j / PANEL * PANEL * features + j % PANEL, .b_row = PANEL, .b_panel = PANEL * features,
+                .bias = bias ? bias + j : 0, .depth = features, .columns = least(columns - j, WIDE_COLUMNS),
+            };
+            tile_multiply(&t, r->steps);
+        }
+}
+
+/* d_x (batch, time, features) = d (steps, rows, columns; its rows d_row apart) @ kernel transposed, in panels. */
+INLINE void gate_project_d_x(const gate_run *r, float *d_x, const float *d, int64_t d_row, const float *kernel, int64_t features, int64_t columns)
+{
+    for (int64_t i = 0; i < r->rows; i++) {
+        const tile t = {
+            .out = d_x + (i * r->time + gate_run_place(r, 0)) * features, .out_row = gate_run_ahead(r) * features,
+            .a = d + i * d_row, .a_row = r->rows * d_row, .a_depth = 1, .b = kernel, .b_row = PANEL, .b_panel = PANEL * columns,
+            .depth = columns, .columns = features,
+        };
+        tile_multiply(&t, r->steps);
+    }
+}
+
+/* out (n, columns) = left (batch, time, n) transposed @ d, added to but in the first run of the way back. left may be multiplied by
+   scale (rows, n); its rows go to `copy` beside each other, after which there is room for depth * COPY_COLUMNS floats. */
+INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
+                             int64_t columns, float *copy)
+{
+    float *to = copy;
+    for (int64_t s = 0; s < r->steps; s++)
+        for (int64_t i = 0; i < r->rows; i++, to += n) {
+            const float *from = left + (i * r->time + gate_run_place(r, s)) * n;
+            for (int64_t j = 0; j < n; j += VL) {
+                const vf x = vload_n(from + j, n - j);
+                vstore_n(to + j, scale ? x * vload_n(scale + i * n + j, n - j) : x, n - j);
+            }
+        }
+    const tile t = {
+        .out = out, .out_row = columns, .a = copy, .a_row = 1, .a_depth = n, .b = d, .b_row = d_row, .b_panel = PANEL, .copy = to,
+        .depth = r->steps * r->rows, .columns = columns, .accumulate = r->first + r->steps < r->time,
+    };
+    tile_multiply(&t, n);
+}
+
+/* to (batch, time, columns) = d */
+INLINE void gate_spill(const gate_run *r, float *to, const float *d, int64_t d_row, int64_t columns)
+{
+    for (int64_t s = 0; s < r->steps; s++)
+        for (int64_t i = 0; i < r->rows; i++, d += d_row)
+            memcpy(to + (i * r->time + gate_run_place(r, s)) * columns, d, (size_t)columns * sizeof(float));
+}
+
 /* ---- masks ---- */
 
 typedef struct gate_mask {                   /* rows of a step: not masked; whose output is h, not 0; */

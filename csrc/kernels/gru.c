@@ -1,4 +1,4 @@
-/* Gated recurrent unit (Cho et al. 2014), gates in the order update, reset, candidate. As in recurrent.c, `gates` holds the
+/* Gated recurrent unit (Cho et al. 2014), gates in the order update, reset, candidate. As in lstm.c, `gates` holds the
    projection of the inputs when the recurrence starts, and an item is a block of batch rows that goes through all time steps.
 
        update, reset = recurrent_activation(x @ W + h @ U)      h = update h + (1 - update) candidate
@@ -125,6 +125,9 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
     float *gates;         /* (batch, time, 3, units): before, what the inputs give; after, with inner, the gates where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *inner;               /* (batch, time, units): the candidate's h @ U + bias; reset before: reset times h; 0 where masked */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here; `gates` is empty before */
+    OPTIONAL const float *kernel;        /* (features, 3 units) by pack */
+    OPTIONAL const float *input_bias;    /* (3, units) */
     const float *panels;                 /* of recurrent_kernel, by pack_gates: three gates; reset before: two */
     OPTIONAL const float *candidate_panels;   /* reset before: of the candidate's (units, units), by pack */
     OPTIONAL const float *bias;          /* (3, units): of the products of h; reset after only */
@@ -133,6 +136,7 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
     OPTIONAL const float *recurrent_mask;   /* (batch, units): h is multiplied by it for the products */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;        /* rows of an item, at most BLOCK_MOST; block * units at most 32768 */
     int64_t sequences;
@@ -151,7 +155,12 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
                        .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
+        gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = 0; step < time; step++) {
+            if (a->x && step == run.first + run.steps) {
+                run.first = step, run.steps = least(gate_run_steps(rows, 3 * units), time - step);
+                gate_project(&run, a->gates + first * time * 3 * units, a->x + first * time * a->features, a->kernel, a->input_bias, a->features, 3 * units);
+            }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
             for (int64_t i = 0; i < rows && a->previous && !step; i++)
@@ -177,11 +186,10 @@ typedef struct gru_back {                /* a step of a block, backwards, from t
     const float *panels, *candidate_panels;
     int64_t units, activation, recurrent_activation, plain, final;   /* final: before the first step */
     const float *late, *scale, *d_out;   /* d_z of the step after; h's mask; d_out; or null */
-    float *d_h, *d_z;                    /* (rows, units): what is to be added; (rows, 3, units) */
-    int64_t row, row_z;                  /* floats from row to row of these, and of late */
+    float *d_h, *d_z, *d_gates;          /* (rows, units): what is to be added; (rows, 3, units) of the products of h; of those of x where */
+    int64_t row, row_z;                  /* they differ, or null; floats from row to row of these, and of late */
     const float *gates, *inner, *previous;   /* of this time */
-    float *d_gates, *d_recurrent, *d_bias;   /* d_recurrent: as d_gates, of the products of h, or null; d_bias (2, 3, units) */
-    float *used, *d_scale;               /* previous times the mask; the mask's gradient, added to; or null */
+    float *d_bias, *d_scale;             /* (2, 3, units), added to; the mask's gradient, added to, or null */
     int64_t row_gates, row_units, row_out, back, ahead;   /* from row to row; to the step before, in units; whether there is one */
     gate_mask mask;
 } gru_back;
@@ -199,7 +207,7 @@ INLINE vf gru_unscale(const gru_back *s, vf d, const float *h, int64_t i, int64_
 INLINE void gru_cells_grad(const gru_back *s, const vf *z, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
                            const int64_t recurrent_activation, const int plain)
 {
-    const int64_t units = s->units, n = plain ? VL : least(units - unit, VL), after_product = s->d_recurrent != 0;
+    const int64_t units = s->units, n = plain ? VL : least(units - unit, VL), after_product = !s->candidate_panels;
     vf sum[4];                                           /* update, reset, candidate, the candidate's product of h */
     for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + (g < 3 ? g : 5) * units + unit, n);
     for (int64_t i = row; i < row + rows; i++, z += 2) {
@@ -212,7 +220,6 @@ INLINE void gru_cells_grad(const gru_back *s, const vf *z, int64_t row, int64_t 
         }
         if (s->d_out && (plain || s->mask.shown[i])) d_h = d_h + vload_n(s->d_out + i * s->row_out + unit, n);
         const vf h = vload_n(s->previous + here, n);
-        if (s->scale) vstore_n(s->used + here, h * vload_n(s->scale + i * units + unit, n), n);
         vf d[4] = { vset(0), vset(0), vset(0), vset(0) };
         if (plain || s->mask.active[i]) {
             const float *gates = s->gates + i * s->row_gates + unit;
@@ -228,8 +235,7 @@ INLINE void gru_cells_grad(const gru_back *s, const vf *z, int64_t row, int64_t 
         vstore_n(s->d_h + at, d_h, n);                   /* the rest of it goes through the gates */
         for (int g = 0; g < 3; g++) {
             vstore_n(s->d_z + i * s->row_z + g * units + unit, d[g == 2 && after_product ? 3 : g], n);
-            vstore_n(s->d_gates + i * s->row_gates + g * units + unit, d[g], n);
-            if (after_product) vstore_n(s->d_recurrent + i * s->row_gates + g * units + unit, d[g == 2 ? 3 : g], n);
+            if (after_product) vstore_n(s->d_gates + i * s->row_z + g * units + unit, d[g], n);
         }
         for (int g = 0; g < 4; g++) sum[g] = sum[g] + d[g];
     }
@@ -245,11 +251,11 @@ INLINE void gru_reset_grad(const gru_back *s, const vf *z, int64_t row, int64_t 
         if (!s->mask.active[i]) continue;
         const int64_t at = i * s->row + unit, here = i * s->row_units + unit;
         const vf reset = vload_n(s->gates + i * s->row_gates + units + unit, n);
-        const vf used = vload_n((s->scale ? s->used : s->previous) + here, n);
+        vf used = vload_n(s->previous + here, n);
+        if (s->scale) used = used * vload_n(s->scale + i * units + unit, n);
         const vf d = *z * used * slope(reset, s->recurrent_activation), d_used = *z * reset;
         vstore_n(s->d_h + at, vload_n(s->d_h + at, n) + (s->scale ? gru_unscale(s, d_used, s->previous + here, i, unit, n) : d_used), n);
         vstore_n(s->d_z + i * s->row_z + units + unit, d, n);
-        vstore_n(s->d_gates + i * s->row_gates + units + unit, d, n);
         sum = sum + d;
     }
     vstore_n(s->d_bias + units + unit, sum, n);
@@ -284,25 +290,30 @@ static void gru_rows_grad(const gru_back *s, int64_t rows)
         }
 }
 
-/* Gradients of the sums of the gates at all times.  One item: a block of rows. */
+/* Gradients of the sums of the gates at all times, or all that is made of them.  One item: a block of rows. */
 KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (3 * a->units / 6.0 + 32),
-    float *d_gates;       /* (batch, time, 3, units): of x @ W + bias */
+    OPTIONAL float *d_gates;             /* (batch, time, 3, units): of x @ W + bias */
     OPTIONAL float *d_recurrent;         /* (batch, time, 3, units): of h @ U + bias; reset after only */
+    OPTIONAL float *d_x;                 /* (batch, time, features) */
+    OPTIONAL float *d_kernel;            /* (blocks, features, 3, units): each block's share */
+    OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, 3, units): each block's share; reset after only */
     float *d_initial_h;   /* (batch, units) */
     float *d_bias;        /* (blocks, 2, 3, units): each block's share of the two; reset before, the first */
-    OPTIONAL float *used;                /* (batch, time, units): with recurrent_mask, previous times it */
     OPTIONAL float *d_recurrent_mask;    /* (batch, units) */
     const float *d_out;                  /* (batch, time, units) in the order of the steps; without `sequences` (batch, units) */
     const float *d_last_h;               /* (batch, units) */
     const float *gates;                  /* (batch, time, 3, units) */
     const float *previous;               /* (batch, time, units) */
     const float *inner;                  /* (batch, time, units) */
+    OPTIONAL const float *x;             /* (batch, time, features): for d_kernel */
+    OPTIONAL const float *kernel;        /* transposed, (3 units, features), by pack: for d_x */
     const float *panels;                 /* of recurrent_kernel transposed, by pack: (3 units, units); reset before: (2 units, units) */
     OPTIONAL const float *candidate_panels;   /* reset before: of the candidate's, transposed, (units, units), by pack */
     OPTIONAL const uint8_t *mask;        /* (batch, time) */
     OPTIONAL const float *recurrent_mask;   /* (batch, units) */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;
     int64_t sequences;
@@ -311,39 +322,48 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
     int64_t activation;
     int64_t recurrent_activation;)
 {
-    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(3 * units);
+    const int64_t units = a->units, columns = 3 * units, time = a->time, features = a->features, row = gate_stride(units), row_z = gate_stride(columns);
     const int64_t back = a->backwards ? units : -units;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k * a->block, rows = least(a->batch - first, a->block);
-        float *d_h = (float *)worker->scratch, *d_z = d_h + rows * row, *late = d_z + rows * row_z;
+        const int64_t first = k * a->block, rows = least(a->batch - first, a->block), steps = gate_run_steps(rows, columns), size = rows * row_z;
+        float *d_h = (float *)worker->scratch, *d_z = d_h + rows * row, *d_gates = a->candidate_panels ? d_z : d_z + steps * size;
+        float *copy = d_gates + steps * size;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         gru_back s = { .panels = a->panels, .candidate_panels = a->candidate_panels, .units = units, .d_h = d_h, .row = row, .row_z = row_z,
-                       .scale = scale, .d_bias = a->d_bias + k * 6 * units, .row_gates = time * 3 * units, .row_units = time * units,
+                       .scale = scale, .d_bias = a->d_bias + k * 2 * columns, .row_gates = time * columns, .row_units = time * units,
                        .row_out = time * units, .d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0,
                        .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
-        memset(s.d_bias, 0, (size_t)(6 * units) * sizeof(float));
+        memset(s.d_bias, 0, (size_t)(2 * columns) * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
         gate_load(d_h, row, a->d_last_h + first * units, rows, units);
         for (int64_t i = 0; i < rows && !a->sequences; i++)
             for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
-            s.final = step < 0, s.late = step + 1 < time ? late : 0, s.d_z = d_z;
+            s.final = step < 0, s.late = step + 1 < time ? d_z + (step + 1) % steps * size : 0;
             s.previous = a->previous + place * units, s.inner = a->inner + place * units;
             if (!s.final) {
                 gate_mask_back(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked, step);
                 s.d_out = a->sequences ? a->d_out + (first * time + step) * units : 0;
-                s.gates = a->gates + place * 3 * units, s.d_gates = a->d_gates + place * 3 * units;
-                s.d_recurrent = a->d_recurrent ? a->d_recurrent + place * 3 * units : 0;
-                s.used = scale ? a->used + place * units : 0;
+                s.gates = a->gates + place * columns, s.d_z = d_z + step % steps * size, s.d_gates = d_gates + step % steps * size;
             }
             s.back = back, s.ahead = step > 0;
             gru_rows_grad(&s, rows);
-            float *swap = late; late = d_z; d_z = swap;
+            if (step < 0 || step % steps) continue;
+            run.steps = run.first - step, run.first = step;
+            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, d_gates, row_z, columns);
+            if (a->d_recurrent) gate_spill(&run, a->d_recurrent + first * time * columns, d_z, row_z, columns);
+            if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_gates, row_z, a->kernel, features, columns);
+            if (a->d_kernel)
+                gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_gates, row_z, columns, copy);
+            if (a->d_recurrent_kernel)
+                gate_weight_grad(&run, a->d_recurrent_kernel + k * units * columns, a->previous + first * time * units, scale, units, d_z, row_z,
+                                 columns, copy);
         }
-        memcpy(s.d_bias + 3 * units, s.d_bias, (size_t)(2 * units) * sizeof(float));
+        memcpy(s.d_bias + columns, s.d_bias, (size_t)(2 * units) * sizeof(float));
         gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
     }
 }

@@ -1,4 +1,4 @@
-/* The simple recurrent layer (Elman 1990): h = activation(x @ W + b + h @ U). As in recurrent.c, `inputs` holds the projection of
+/* The simple recurrent layer (Elman 1990): h = activation(x @ W + b + h @ U). As in lstm.c, `inputs` holds the projection of
    the inputs when the recurrence starts, and an item is a block of batch rows that goes through all time steps. */
 #include "gates.h"
 
@@ -46,12 +46,16 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
     float *last_h;        /* (batch, units) */
     float *inputs;        /* (batch, time, units): before, what the inputs give; after, with previous, h where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here; `inputs` is empty before */
+    OPTIONAL const float *kernel;        /* (features, units) by pack */
+    OPTIONAL const float *bias;          /* (units) */
     const float *panels;                 /* of recurrent_kernel (units, units), by pack */
     OPTIONAL const float *initial_h;     /* (batch, units) */
     OPTIONAL const uint8_t *mask;        /* (batch, time): 0 keeps the state */
     OPTIONAL const float *recurrent_mask;   /* (batch, units): h is multiplied by it for the product */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;        /* rows of an item, at most BLOCK_MOST; block * units at most 32768 */
     int64_t sequences;
@@ -67,7 +71,12 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
         simple_step s = { .panels = a->panels, .units = units, .activation = a->activation, .row = row, .row_units = time * units,
                           .row_out = time * units, .keep = a->previous != 0 };
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
+        gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = 0; step < time; step++) {
+            if (a->x && step == run.first + run.steps) {
+                run.first = step, run.steps = least(gate_run_steps(rows, units), time - step);
+                gate_project(&run, a->inputs + first * time * units, a->x + first * time * a->features, a->kernel, a->bias, a->features, units);
+            }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
             for (int64_t i = 0; i < rows && a->previous && !step; i++)
@@ -85,22 +94,27 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
     }
 }
 
-/* Gradients of the sums at all times.  One item: a block of rows. */
+/* Gradients of the sums at all times, or all that is made of them.  One item: a block of rows. */
 KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (a->units / 6.0 + 8),
-    float *d_inputs;      /* (batch, time, units) */
+    OPTIONAL float *d_inputs;            /* (batch, time, units) */
+    OPTIONAL float *d_x;                 /* (batch, time, features) */
+    OPTIONAL float *d_kernel;            /* (blocks, features, units): each block's share */
+    OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, units): each block's share */
     float *d_initial_h;   /* (batch, units) */
     float *d_bias;        /* (blocks, units): each block's share */
-    OPTIONAL float *used;                /* (batch, time, units): with recurrent_mask, previous times it */
     OPTIONAL float *d_recurrent_mask;    /* (batch, units) */
     const float *d_out;                  /* (batch, time, units) in the order of the steps; without `sequences` (batch, units) */
     const float *d_last_h;               /* (batch, units) */
     const float *y;                      /* (batch, time, units): h after each step that is not masked */
     const float *previous;               /* (batch, time, units) */
+    OPTIONAL const float *x;             /* (batch, time, features): for d_kernel */
+    OPTIONAL const float *kernel;        /* transposed, (units, features), by pack: for d_x */
     const float *panels;                 /* of recurrent_kernel transposed, by pack */
     OPTIONAL const uint8_t *mask;        /* (batch, time) */
     OPTIONAL const float *recurrent_mask;   /* (batch, units) */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;
     int64_t sequences;
@@ -111,7 +125,8 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
     const int64_t units = a->units, time = a->time, row = gate_stride(units), back = a->backwards ? units : -units;
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), tiles = gate_tiles(rows, 2);
-        float *d_h = (float *)worker->scratch, *d_z = d_h + rows * row, *late = d_z + rows * row, *d_bias = a->d_bias + k * units;
+        const int64_t steps = gate_run_steps(rows, units), size = rows * row, features = a->features;
+        float *d_h = (float *)worker->scratch, *run_d = d_h + size, *copy = run_d + steps * size, *d_bias = a->d_bias + k * units;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         float *d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0;
         gate_mask m;
@@ -121,7 +136,10 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
         gate_load(d_h, row, a->d_last_h + first * units, rows, units);
         for (int64_t i = 0; i < rows && !a->sequences; i++)
             for (int64_t j = 0; j < units && m.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
+            float *d_z = run_d + most(step, 0) % steps * size;
+            const float *late = run_d + (step + 1) % steps * size;
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, has_late = step + 1 < time;
             if (step >= 0) gate_mask_back(&m, a->mask ? a->mask + place : 0, time, rows, a->zero_masked, step);
             for (int64_t start = 0; start < units; start = gate_after(start))
@@ -139,7 +157,6 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
                             vf d = has_late ? z[2 * (i - from) + v] : vset(0), d_sum = vset(0);
                             if (scale && has_late) {
                                 const vf factor = vload_n(scale + i * units + unit, n), h = vload_n(a->previous + here - back, n);
-                                vstore_n(a->used + here - back, h * factor, n);
                                 if (d_scale) vstore_n(d_scale + i * units + unit, vfma(d, h, vload_n(d_scale + i * units + unit, n)), n);
                                 d = d * factor;
                             }
@@ -149,14 +166,20 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
                                 if (m.active[i]) d_sum = d * slope(vload_n(a->y + here, n), a->activation), d = vset(0);
                                 sum = sum + d_sum;
                                 vstore_n(d_z + at, d_sum, n);
-                                vstore_n(a->d_inputs + here, d_sum, n);
                             }
                             vstore_n(d_h + at, d, n);    /* h of a masked step comes from the step before: there d stays */
                         }
                         vstore_n(d_bias + unit, sum, n);
                     }
                 }
-            float *swap = late; late = d_z; d_z = swap;
+            if (step < 0 || step % steps) continue;
+            run.steps = run.first - step, run.first = step;
+            if (a->d_inputs) gate_spill(&run, a->d_inputs + first * time * units, run_d, row, units);
+            if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, run_d, row, a->kernel, features, units);
+            if (a->d_kernel)
+                gate_weight_grad(&run, a->d_kernel + k * features * units, a->x + first * time * features, 0, features, run_d, row, units, copy);
+            if (a->d_recurrent_kernel)
+                gate_weight_grad(&run, a->d_recurrent_kernel + k * units * units, a->previous + first * time * units, scale, units, run_d, row, units, copy);
         }
         gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
     }

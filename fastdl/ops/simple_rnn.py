@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..op import case, kernels, twin
-from .linear import activate, panel_floats
-from .recurrent import ACTIVATION, Recurrence, packed_transposed, slope, steps_of, unpacked, walked
+from .linear import activate
+from .recurrent import ACTIVATION, Recurrence, packed, packed_transposed, project, project_grad, slope, steps_of, unpacked, walked
 
 __all__ = ["simple_rnn"]
 
@@ -12,8 +12,9 @@ __all__ = ["simple_rnn"]
 # ---- twins ----
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
-def simple_rnn(out, last_h, inputs, previous, panels, initial_h, mask, recurrent_mask, *, batch, time, units, block, sequences,
-               zero_masked, backwards, activation):
+def simple_rnn(out, last_h, inputs, previous, x, kernel, bias, panels, initial_h, mask, recurrent_mask, *, batch, time, features, units,
+               block, sequences, zero_masked, backwards, activation):
+    project(inputs, x, kernel, bias)
     kernel = unpacked(panels, units, units)
     h = np.zeros((batch, units), inputs.dtype) if initial_h is None else initial_h.copy()
     seen = np.zeros((batch, 1), bool)
@@ -33,8 +34,9 @@ def simple_rnn(out, last_h, inputs, previous, panels, initial_h, mask, recurrent
 
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
-def simple_rnn_grad(d_inputs, d_initial_h, d_bias, used, d_recurrent_mask, d_out, d_last_h, y, previous, panels, mask, recurrent_mask, *,
-                    batch, time, units, block, sequences, zero_masked, backwards, activation):
+def simple_rnn_grad(d_inputs, d_x, d_kernel, d_recurrent_kernel, d_initial_h, d_bias, d_recurrent_mask, d_out, d_last_h, y, previous, x,
+                    kernel, panels, mask, recurrent_mask, *, batch, time, features, units, block, sequences, zero_masked, backwards, activation):
+    d_inputs = np.empty_like(y) if d_inputs is None else d_inputs
     transposed = unpacked(panels, units, units)
     on = np.ones((batch, time), bool) if mask is None else mask.reshape(batch, time) != 0
     steps = steps_of(time, backwards)
@@ -51,13 +53,13 @@ def simple_rnn_grad(d_inputs, d_initial_h, d_bias, used, d_recurrent_mask, d_out
         d_used = d_inputs[:, t] @ transposed
         d_h = np.where(active, 0, d_h) + d_used * scale
         d_scale += d_used * previous[:, t]
-        if used is not None:
-            used[:, t] = previous[:, t] * scale
     d_initial_h[...] = d_h
     if d_recurrent_mask is not None:
         d_recurrent_mask[...] = d_scale
     for k in range(len(d_bias)):
         d_bias[k] = d_inputs[k * block: (k + 1) * block].sum((0, 1))
+    project_grad(block, d_inputs, d_x, d_kernel, x, kernel,
+                 (d_recurrent_kernel, previous if recurrent_mask is None else previous * recurrent_mask[:, None]))
 
 
 # ---- the op ----
@@ -84,29 +86,29 @@ class SimpleRNN(Recurrence):
     def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
-        inputs = self.projected(x, kernel, bias)
-        panels = self.prepared((panel_floats(units, units),), lambda to: kernels.pack(
-            to, recurrent_kernel, depth=units, columns=units, row=units, column=1), recurrent_kernel)
-        about, previous = self.sizes(batch, time, units), None
+        about, previous = self.sizes(x, units), None
+        inputs, of_x = self.projected(x, kernel, bias, about)
+        inputs = inputs.reshape(batch, time, units)
+        panels = packed(self, recurrent_kernel, units, units)
         if self.traced:
             previous = self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
-        kernels.simple_rnn(*outs, inputs, previous, panels, initial_h, mask, recurrent_mask, **about)
+        kernels.simple_rnn(*outs, inputs, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
 
     def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
-        batch, units = len(x), about["units"]
-        blocks = -(-batch // about["block"])
-        d_inputs, shares = self.empty((*y.shape[:2], 1, units)), self.empty((blocks, units))
+        batch, units, in_runs = len(x), about["units"], self.in_runs(about)
+        of_bias, d_inputs = self.empty((-(-batch // about["block"]), units)), None if in_runs else self.empty(y.shape)
         d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
-        used = None if recurrent_mask is None else self.empty(previous.shape)
-        kernels.simple_rnn_grad(d_inputs.reshape(y.shape), d_initial_h, shares, used, d_recurrent_mask, *d_outs, y, previous,
-                                packed_transposed(self, recurrent_kernel, units, 1), mask, recurrent_mask, **about)
-        if d_bias is not None:
-            kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=units)
-        self.d_inputs(d_x, d_inputs, kernel)
-        self.d_weight(d_kernel, x, d_inputs)
-        self.d_weight(d_recurrent_kernel, previous if used is None else used, d_inputs)
+        made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
+        kernels.simple_rnn_grad(d_inputs, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, y, previous, *needed,
+                                packed_transposed(self, recurrent_kernel, units, units), mask, recurrent_mask, **about)
+        self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
+        if not in_runs:
+            d_inputs = d_inputs.reshape(*y.shape[:2], 1, units)
+            self.d_inputs(d_x, d_inputs, kernel)
+            self.d_weight(d_kernel, x, d_inputs)
+            self.d_weight(d_recurrent_kernel, self.used(previous, recurrent_mask), d_inputs)
 
     MASK = np.arange(27).reshape(9, 3) % 4 < 2
     cases = [
@@ -116,6 +118,9 @@ class SimpleRNN(Recurrence):
         case(x=(9, 3, 3), kernel=(3, 4), recurrent_kernel=(4, 4), bias=(4,), initial_h=(9, 4), mask=MASK, return_sequences=True),
         case(x=(9, 3, 2), kernel=(2, 5), recurrent_kernel=(5, 5), bias=(5,), mask=MASK, go_backwards=True, return_sequences=True,
              zero_output_for_mask=True, recurrent_mask=(9, 5)),
+        case(x=(57, 3, 5), kernel=(5, 3), recurrent_kernel=(3, 3), bias=(3,), return_sequences=True, recurrent_mask=(57, 3)),
+        case(x=(60, 37, 2), kernel=(2, 4), recurrent_kernel=(4, 4), bias=None, initial_h=(60, 4), go_backwards=True,
+             mask=np.arange(60 * 37).reshape(60, 37) % 7 > 5),
         case(x=(13, 2, 2), kernel=(2, 49), recurrent_kernel=(49, 49), bias=(49,), recurrent_mask=(13, 49), activation="relu"),
         case(x=(2, 4, 3), kernel=(3, 3), recurrent_kernel=(3, 3), bias=(3,), initial_h=(2, 3), activation="linear",
              mask=np.array([[False] * 4, [False, True, True, False]])),
