@@ -90,11 +90,11 @@ INLINE void gru_candidate(const gru_step *s, const vf *z, int64_t row, int64_t u
     }
 }
 
-/* One step of `rows` rows. */
-static void gru_rows(const gru_step *s, int64_t rows)
+/* One step of `rows` rows; reset after, for the units of the panels first_panel <= q < last_panel. */
+static void gru_rows(const gru_step *s, int64_t rows, int64_t first_panel, int64_t last_panel)
 {
     const int64_t units = s->units, width = s->candidate_panels ? 2 : 3, tiles = gate_tiles(rows, width);
-    for (int64_t unit = 0; unit < units; unit += VL)
+    for (int64_t unit = first_panel * GATE_UNITS; unit < least(last_panel * GATE_UNITS, units); unit += VL)
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             const float *used = s->used + row * s->row, *panel = s->panels + unit / GATE_UNITS * units * width * GATE_UNITS + unit % GATE_UNITS;
@@ -171,13 +171,46 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
             s.inner = a->inner ? a->inner + place * units : 0;
             s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
-            gru_rows(&s, rows);
+            gru_rows(&s, rows, 0, pieces(units, GATE_UNITS));
             float *swap = h; h = next; next = swap;
         }
         gate_store(a->last_h + first * units, h, row, rows, units);
         for (int64_t i = 0; i < rows && !a->sequences; i++)
             for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
     }
+}
+
+/* One step of a layer without masks, reset after, for few rows.  One item: a panel of 16 units. */
+KERNEL(gru_units, pieces(a->units, GATE_UNITS), 3.0 * GATE_UNITS * a->units * (a->batch / 6.0 + 0.5),
+    float *next;          /* (batch, units): h after the step */
+    float *gates;         /* (batch, time, 3, units): before, what the inputs give; after, with inner, the gates */
+    OPTIONAL float *out;                 /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
+    OPTIONAL float *previous;            /* (batch, time, units): h before each step */
+    OPTIONAL float *inner;               /* (batch, time, units): the candidate's h @ U + bias */
+    const float *h;                      /* (batch, units) */
+    const float *panels;                 /* of recurrent_kernel, by pack_gates */
+    OPTIONAL const float *bias;          /* (3, units): of the products of h */
+    int64_t batch;        /* at most BLOCK_MOST */
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t sequences;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
+{
+    const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
+    const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
+    gru_step s = { .panels = a->panels, .bias = a->bias, .units = units, .used = a->h, .h = a->h, .next = a->next, .row = units,
+                   .gates = a->gates + t * 3 * units, .inner = a->inner ? a->inner + t * units : 0, .row_gates = time * 3 * units,
+                   .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 3 * ahead,
+                   .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,
+                   .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                   .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
+        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    gru_rows(&s, a->batch, begin, end);
 }
 
 /* ---- backward ---- */
@@ -261,11 +294,11 @@ INLINE void gru_reset_grad(const gru_back *s, const vf *z, int64_t row, int64_t 
     vstore_n(s->d_bias + units + unit, sum, n);
 }
 
-/* One step of `rows` rows. */
-static void gru_rows_grad(const gru_back *s, int64_t rows)
+/* One step of `rows` rows; reset after, for the units of the panels of 32 units first_panel <= q < last_panel. */
+static void gru_rows_grad(const gru_back *s, int64_t rows, int64_t first_panel, int64_t last_panel)
 {
     const int64_t units = s->units, tiles = gate_tiles(rows, 2), depth = s->candidate_panels ? 2 * units : 3 * units;
-    for (int64_t first = 0; first < units; first = gate_after(first))
+    for (int64_t first = first_panel * PANEL; first < least(last_panel * PANEL, units); first = gate_after(first))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
@@ -351,7 +384,7 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
                 s.gates = a->gates + place * columns, s.d_z = d_z + step % steps * size, s.d_gates = d_gates + step % steps * size;
             }
             s.back = back, s.ahead = step > 0;
-            gru_rows_grad(&s, rows);
+            gru_rows_grad(&s, rows, 0, pieces(units, PANEL));
             if (step < 0 || step % steps) continue;
             run.steps = run.first - step, run.first = step;
             if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, d_gates, row_z, columns);
@@ -366,4 +399,41 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
         memcpy(s.d_bias + columns, s.d_bias, (size_t)(2 * units) * sizeof(float));
         gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
     }
+}
+
+/* One step of gru_units, backwards; step -1 gives the gradient of the first h.  One item: a panel of 32 units. */
+KERNEL(gru_units_grad, pieces(a->units, PANEL), 3.0 * PANEL * a->units * (a->batch / 6.0 + 0.5),
+    float *d_gates;       /* (batch, time, 3, units): of x @ W + bias, those of this step */
+    float *d_recurrent;   /* (batch, time, 3, units): of h @ U + bias, those of this step from those of the one after */
+    float *d_h;           /* (batch, units): before the last step, what arrives at the last h; after step -1, of the first */
+    float *d_bias;        /* (2, 3, units): added to, but at the last step; after step -1 the second is whole, too */
+    OPTIONAL const float *d_out;         /* (batch, time, units) in the order of the steps */
+    const float *gates;                  /* (batch, time, 3, units) */
+    const float *previous;               /* (batch, time, units) */
+    const float *inner;                  /* (batch, time, units) */
+    const float *panels;                 /* of recurrent_kernel transposed, (3 units, units), by pack */
+    int64_t batch;
+    int64_t time;
+    int64_t units;
+    int64_t step;
+    int64_t backwards;
+    int64_t activation;
+    int64_t recurrent_activation;)
+{
+    const int64_t units = a->units, columns = 3 * units, time = a->time, step = a->step, t = a->backwards ? time - 1 - step : step;
+    const int64_t back = a->backwards ? units : -units, last = step == time - 1, first = begin * PANEL, some = least(end * PANEL, units) - first;
+    gru_back s = { .panels = a->panels, .units = units, .final = step < 0, .late = last ? 0 : a->d_recurrent + t * columns - 3 * back,
+                   .d_h = a->d_h, .row = units, .row_z = time * columns, .d_bias = a->d_bias, .row_gates = time * columns,
+                   .row_units = time * units, .row_out = time * units, .back = back, .ahead = step > 0,
+                   .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                   .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    gate_mask_step(&s.mask, 0, time, a->batch, 0);
+    for (int64_t g = 0; g < 6 && last; g++) memset(a->d_bias + g * units + first, 0, (size_t)some * sizeof(float));
+    if (step >= 0) {
+        s.gates = a->gates + t * columns, s.previous = a->previous + t * units, s.inner = a->inner + t * units;
+        s.d_gates = a->d_gates + t * columns, s.d_z = a->d_recurrent + t * columns, s.d_out = a->d_out ? a->d_out + step * units : 0;
+    }
+    gru_rows_grad(&s, a->batch, begin, end);
+    for (int64_t g = 0; g < 2 && step < 0; g++)
+        memcpy(a->d_bias + columns + g * units + first, a->d_bias + g * units + first, (size_t)some * sizeof(float));
 }

@@ -5,8 +5,8 @@ import numpy as np
 from ..op import case, kernels, twin
 from .layout import move
 from .linear import activate
-from .recurrent import (ACTIVATION, Recurrence, packed, packed_gates, packed_transposed, project, project_grad, slope, steps_of, unpacked,
-                        unpacked_gates, walked)
+from .recurrent import (ACTIVATION, Recurrence, packed, packed_gates, packed_transposed, project, project_grad, slope, small_weights, steps_of,
+                        unpacked, unpacked_gates, walked)
 
 __all__ = ["gru"]
 
@@ -44,6 +44,52 @@ def gru(out, last_h, gates, previous, inner, x, kernel, input_bias, panels, cand
     last_h[...] = h
     if not sequences:
         out[...] = np.where(seen, h, 0)
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (6 * units + 25))
+def gru_units(next, gates, out, previous, inner, h, panels, bias, *, batch, time, units, step, sequences, backwards, activation,
+              recurrent_activation):
+    t = time - 1 - step if backwards else step
+    if previous is not None:
+        previous[:, t] = h
+    products = (h @ unpacked_gates(panels, units, 3)).reshape(batch, 3, units)
+    if bias is not None:
+        products = products + bias.reshape(3, units)
+    z, r = (activate(gates[:, t, g] + products[:, g], recurrent_activation) for g in (0, 1))
+    candidate = activate(gates[:, t, 2] + r * products[:, 2], activation)
+    next[...] = z * h + (1 - z) * candidate
+    if inner is not None:
+        inner[:, t], gates[:, t] = products[:, 2], np.stack([z, r, candidate], 1)
+    if sequences:
+        out[:, step] = next
+    elif step == time - 1:
+        out[...] = next
+    if previous is not None and step < time - 1:
+        previous[:, t - 1 if backwards else t + 1] = next
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (6 * units + 25))
+def gru_units_grad(d_gates, d_recurrent, d_h, d_bias, d_out, gates, previous, inner, panels, *, batch, time, units, step, backwards,
+                   activation, recurrent_activation):
+    t, back = (time - 1 - step, 1) if backwards else (step, -1)
+    arriving = d_h.copy()
+    if step < time - 1:
+        arriving = arriving + d_recurrent[:, t - back].reshape(batch, 3 * units) @ unpacked(panels, 3 * units, units)
+    if step < 0:
+        d_h[...] = arriving
+        d_bias[1, :2] = d_bias[0, :2]
+        return
+    if step == time - 1:
+        d_bias[...] = 0
+    if d_out is not None:
+        arriving = arriving + d_out[:, step]
+    z, r, g = gates[:, t].transpose(1, 0, 2)
+    d_z, d_g = arriving * (previous[:, t] - g) * slope(z, recurrent_activation), arriving * (1 - z) * slope(g, activation)
+    d_r = d_g * inner[:, t] * slope(r, recurrent_activation)
+    d_gates[:, t], d_recurrent[:, t] = np.stack([d_z, d_r, d_g], 1), np.stack([d_z, d_r, d_g * r], 1)
+    d_h[...] = arriving * z
+    d_bias[0] += d_gates[:, t].sum(0)
+    d_bias[1, 2] += d_recurrent[:, t, 2].sum(0)
 
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (6 * units + 25))
@@ -131,7 +177,14 @@ class GRU(Recurrence):
         if self.traced:
             previous, inner = self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, gates, previous, inner, mask, recurrent_mask, about
+        if self.by_units(about, mask, recurrent_mask):
+            out, last_h = outs
+            return self.forth(kernels.gru_units, about, last_h, initial_h, (gates, out, previous, inner), (panels, of_h))
         kernels.gru(*outs, gates, previous, inner, *inputs, panels, candidate, of_h, initial_h, mask, recurrent_mask, **about)
+
+    def by_units(self, about, mask, recurrent_mask):
+        """As of every recurrent op; reset before, a step has two products, one after the other."""
+        return self.reset_after and super().by_units(about, mask, recurrent_mask)
 
     def in_runs(self, about):
         """As of every recurrent op; reset before, the candidate's columns have another left operand."""
@@ -145,10 +198,15 @@ class GRU(Recurrence):
         d_initial_h = self.empty((len(x), units)) if d_initial_h is None else d_initial_h
         d_gates = None if in_runs else self.empty(gates.shape)
         d_recurrent = self.empty(gates.shape) if after and not in_runs else None
-        of_bias = self.empty((-(-len(x) // about["block"]), 2, 3, units))
+        by_units = self.by_units(about, mask, recurrent_mask)
+        of_bias = self.empty((1 if by_units else -(-len(x) // about["block"]), 2, 3, units))
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
-        kernels.gru_grad(d_gates, d_recurrent, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, gates, previous, inner, *needed,
-                         panels, candidate, mask, recurrent_mask, **about)
+        if by_units:
+            self.back(kernels.gru_units_grad, about, d_initial_h, d_outs, (d_gates, d_recurrent, d_initial_h, of_bias[0]),
+                      (gates, previous, inner, panels))
+        else:
+            kernels.gru_grad(d_gates, d_recurrent, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, gates, previous, inner, *needed,
+                             panels, candidate, mask, recurrent_mask, **about)
         both = d_bias if after or d_bias is None else self.empty((2, 3 * units))
         self.add_shares((both, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if both is not d_bias:
@@ -177,6 +235,8 @@ class GRU(Recurrence):
         case(x=(57, 3, 5), kernel=(5, 9), recurrent_kernel=(3, 9), bias=(2, 9), return_sequences=True, recurrent_mask=(57, 3)),
         case(x=(60, 37, 2), kernel=(2, 12), recurrent_kernel=(4, 12), bias=None, initial_h=(60, 4), go_backwards=True,
              mask=np.arange(60 * 37).reshape(60, 37) % 7 > 5),
+        case(x=(2, 3, 2), kernel=(2, 384), recurrent_kernel=small_weights(128, 384), bias=(2, 384), return_sequences=True),
+        case(x=(3, 2, 1), kernel=(1, 387), recurrent_kernel=small_weights(129, 387), bias=None, initial_h=(3, 129), go_backwards=True),
         case(x=(10, 2, 2), kernel=(2, 48), recurrent_kernel=(16, 48), bias=(2, 48)),
         case(x=(13, 2, 2), kernel=(2, 99), recurrent_kernel=(33, 99), bias=(99,), recurrent_mask=(13, 33), reset_after=False),
         case(x=(9, 3, 3), kernel=(3, 12), recurrent_kernel=(4, 12), bias=(12,), initial_h=(9, 4), mask=MASK, return_sequences=True,

@@ -167,40 +167,21 @@ class LSTM(Recurrence):
         if self.traced:
             previous, cells = self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about
-        if self._apart(about, mask, recurrent_mask):
-            return self._by_units(outs, gates, previous, cells, panels, initial_h, initial_c, about)
+        if self.by_units(about, mask, recurrent_mask):
+            out, last_h, c = outs
+            if initial_c is None:
+                kernels.fill(c, size=c.size, value=0.0)
+            else:
+                kernels.copy(c, initial_c, size=c.size)
+            return self.forth(kernels.lstm_units, about, last_h, initial_h, (c, gates, out, previous, cells), (panels,))
         kernels.lstm(*outs, gates, previous, cells, *inputs, panels, initial_h, initial_c, mask, recurrent_mask, **about)
-
-    @staticmethod
-    def _apart(about, mask, recurrent_mask):
-        """Whether units, not rows, are shared out, a call a step: of few rows each would read all the weights, which are many."""
-        batch, units = about["batch"], about["units"]
-        few = 0 < batch < (16 if units >= 256 else 4 if units >= 128 else 0)
-        return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about["rounded"]
-
-    def _by_units(self, outs, gates, previous, cells, panels, initial_h, initial_c, about):
-        """A call a step: each thread has its own units."""
-        (out, last_h, c), time = outs, about["time"]
-        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "rounded")}
-        h, spare = initial_h, [self.empty(last_h.shape), self.empty(last_h.shape)]
-        if initial_c is None:
-            kernels.fill(c, size=c.size, value=0.0)
-        else:
-            kernels.copy(c, initial_c, size=c.size)
-        if h is None:
-            h = self.empty(last_h.shape)
-            kernels.fill(h, size=h.size, value=0.0)
-        for step in range(time):
-            to = last_h if step == time - 1 else spare[step % 2]
-            kernels.lstm_units(to, c, gates, out, previous, cells, h, panels, step=step, **about)
-            h = to
 
     def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
                  d_recurrent_mask=None):
         x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about = self.saved
         batch, units, in_runs = len(x), about["units"], self.in_runs(about)
-        apart = self._apart(about, mask, recurrent_mask)
-        blocks = 1 if apart else -(-batch // about["block"])
+        by_units = self.by_units(about, mask, recurrent_mask)
+        blocks = 1 if by_units else -(-batch // about["block"])
         if self.bfloat16:
             panels = pack(self, recurrent_kernel, depth=4 * units, columns=units, b_depth=1, b_column=4 * units)
         else:
@@ -208,8 +189,10 @@ class LSTM(Recurrence):
         d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
         of_bias, d_gates = self.empty((blocks, 4, units)), None if in_runs else self.empty(gates.shape)
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
-        if apart:
-            self._by_units_grad(d_outs, d_gates, d_initial_h, d_initial_c, of_bias, gates, cells, panels, initial_c, about)
+        if by_units:
+            kernels.copy(d_initial_c, d_outs[2], size=d_initial_c.size)
+            self.back(kernels.lstm_units_grad, about, d_initial_h, d_outs, (d_gates, d_initial_h, d_initial_c, of_bias[0]),
+                      (gates, cells, panels, initial_c))
         else:
             kernels.lstm_grad(d_gates, *made, d_initial_h, d_initial_c, of_bias, d_recurrent_mask, *d_outs, gates, previous, cells, *needed,
                               panels, initial_c, mask, recurrent_mask, **about)
@@ -218,17 +201,6 @@ class LSTM(Recurrence):
             self.d_inputs(d_x, d_gates, kernel)
             self.d_weight(d_kernel, x, d_gates)
             self.d_weight(d_recurrent_kernel, self.used(previous, recurrent_mask), d_gates)
-
-    def _by_units_grad(self, d_outs, d_gates, d_h, d_c, d_bias, gates, cells, panels, initial_c, about):
-        d_out, d_last_h, d_last_c = d_outs
-        kernels.copy(d_c, d_last_c, size=d_c.size)
-        kernels.copy(d_h, d_last_h, size=d_h.size)
-        if not about["sequences"]:
-            kernels.accumulate(d_h, d_out, size=d_h.size)
-            d_out = None
-        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "sequences", "rounded")}
-        for step in range(about["time"] - 1, -2, -1):
-            kernels.lstm_units_grad(d_gates, d_h, d_c, d_bias[0], d_out, gates, cells, panels, initial_c, step=step, **about)
 
     cases = [
         case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),

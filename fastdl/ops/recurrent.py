@@ -115,6 +115,11 @@ def slope(y, activation):
             4: lambda: ((y > 0) & (y < 6)).astype(y.dtype)}[activation]()
 
 
+def small_weights(units, columns):
+    """For cases of many units: weights such that rounding does not grow from step to step."""
+    return (np.sin(np.arange(units * columns)) / units ** 0.5).astype("float32").reshape(units, columns)
+
+
 # ---- the ops ----
 
 class Recurrence(Op, abstract=True):
@@ -128,6 +133,7 @@ class Recurrence(Op, abstract=True):
     activation: str = "tanh"
     bfloat16: bool = False
     gates, states = 1, ("initial_h",)
+    few_rows = (256, 16), (128, 4)           # where units, not rows, are shared out: so many units, and fewer rows
 
     def check(self, x, kernel, recurrent_kernel, bias, mask, recurrent_mask, bias_shape=None, **states):
         """The shapes of the outputs; a ShapeError where the inputs do not fit."""
@@ -192,6 +198,34 @@ class Recurrence(Op, abstract=True):
         product(self, out, x, kernel, bias, rows=batch * time, columns=columns, depth=features, left_row=features, left_depth=1,
                 right_depth=columns, right_column=1)
         return out, (None, None, None)
+
+    def by_units(self, about, mask, recurrent_mask):
+        """Whether units, not rows, are shared out, a call a step: of few rows each would read all the weights, which are many."""
+        few = any(0 < about["batch"] < rows for units, rows in self.few_rows if about["units"] >= units)
+        return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about.get("rounded")
+
+    def forth(self, kernel, about, last_h, h, before, after):
+        """A call kernel(h after, *before, h, *after) for each step."""
+        spare = [self.empty(last_h.shape), self.empty(last_h.shape)]
+        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "rounded")}
+        if h is None:
+            h = self.empty(last_h.shape)
+            kernels.fill(h, size=h.size, value=0.0)
+        for step in range(about["time"]):
+            to = last_h if step == about["time"] - 1 else spare[step % 2]
+            kernel(to, *before, h, *after, step=step, **about)
+            h = to
+
+    def back(self, kernel, about, d_h, d_outs, before, after):
+        """A call kernel(*before, d_out, *after) for each step, and one before the first; d_h: one of these, what arrives at the last h."""
+        d_out, d_last_h = d_outs[:2]
+        kernels.copy(d_h, d_last_h, size=d_h.size)
+        if not about["sequences"]:
+            kernels.accumulate(d_h, d_out, size=d_h.size)
+            d_out = None
+        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "sequences", "rounded")}
+        for step in range(about["time"] - 1, -2, -1):
+            kernel(*before, d_out, *after, step=step, **about)
 
     def used(self, previous, recurrent_mask):
         """What h @ recurrent_kernel multiplied, at all steps."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..op import case, kernels, twin
 from .linear import activate
-from .recurrent import ACTIVATION, Recurrence, packed, packed_transposed, project, project_grad, slope, steps_of, unpacked, walked
+from .recurrent import ACTIVATION, Recurrence, packed, packed_transposed, project, project_grad, slope, small_weights, steps_of, unpacked, walked
 
 __all__ = ["simple_rnn"]
 
@@ -31,6 +31,40 @@ def simple_rnn(out, last_h, inputs, previous, x, kernel, bias, panels, initial_h
     last_h[...] = h
     if not sequences:
         out[...] = np.where(seen, h, 0)
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (2 * units + 10))
+def simple_rnn_units(next, inputs, out, previous, h, panels, *, batch, time, units, step, sequences, backwards, activation):
+    t = time - 1 - step if backwards else step
+    if previous is not None:
+        previous[:, t] = h
+    next[...] = activate(inputs[:, t] + h @ unpacked(panels, units, units), activation)
+    if previous is not None:
+        inputs[:, t] = next
+    if sequences:
+        out[:, step] = next
+    elif step == time - 1:
+        out[...] = next
+    if previous is not None and step < time - 1:
+        previous[:, t - 1 if backwards else t + 1] = next
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (2 * units + 10))
+def simple_rnn_units_grad(d_inputs, d_h, d_bias, d_out, y, panels, *, batch, time, units, step, backwards, activation):
+    t, back = (time - 1 - step, 1) if backwards else (step, -1)
+    arriving = d_h.copy()
+    if step < time - 1:
+        arriving = arriving + d_inputs[:, t - back] @ unpacked(panels, units, units)
+    if step < 0:
+        d_h[...] = arriving
+        return
+    if step == time - 1:
+        d_bias[...] = 0
+    if d_out is not None:
+        arriving = arriving + d_out[:, step]
+    d_inputs[:, t] = arriving * slope(y[:, t], activation)
+    d_h[...] = 0
+    d_bias += d_inputs[:, t].sum(0)
 
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
@@ -80,6 +114,8 @@ class SimpleRNN(Recurrence):
     h = activation(x @ W + h @ U + b); options as of lstm.
     """
 
+    few_rows = ((512, 16),)
+
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h)
 
@@ -93,16 +129,24 @@ class SimpleRNN(Recurrence):
         if self.traced:
             previous = self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
+        if self.by_units(about, mask, recurrent_mask):
+            out, last_h = outs
+            return self.forth(kernels.simple_rnn_units, about, last_h, initial_h, (inputs, out, previous), (panels,))
         kernels.simple_rnn(*outs, inputs, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
 
     def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
         batch, units, in_runs = len(x), about["units"], self.in_runs(about)
-        of_bias, d_inputs = self.empty((-(-batch // about["block"]), units)), None if in_runs else self.empty(y.shape)
+        by_units = self.by_units(about, mask, recurrent_mask)
+        of_bias, d_inputs = self.empty((1 if by_units else -(-batch // about["block"]), units)), None if in_runs else self.empty(y.shape)
         d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
-        kernels.simple_rnn_grad(d_inputs, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, y, previous, *needed,
-                                packed_transposed(self, recurrent_kernel, units, units), mask, recurrent_mask, **about)
+        panels = packed_transposed(self, recurrent_kernel, units, units)
+        if by_units:
+            self.back(kernels.simple_rnn_units_grad, about, d_initial_h, d_outs, (d_inputs, d_initial_h, of_bias[0]), (y, panels))
+        else:
+            kernels.simple_rnn_grad(d_inputs, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, y, previous, *needed, panels, mask,
+                                    recurrent_mask, **about)
         self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if not in_runs:
             d_inputs = d_inputs.reshape(*y.shape[:2], 1, units)
@@ -121,6 +165,8 @@ class SimpleRNN(Recurrence):
         case(x=(57, 3, 5), kernel=(5, 3), recurrent_kernel=(3, 3), bias=(3,), return_sequences=True, recurrent_mask=(57, 3)),
         case(x=(60, 37, 2), kernel=(2, 4), recurrent_kernel=(4, 4), bias=None, initial_h=(60, 4), go_backwards=True,
              mask=np.arange(60 * 37).reshape(60, 37) % 7 > 5),
+        case(x=(2, 3, 1), kernel=(1, 512), recurrent_kernel=small_weights(512, 512), bias=(512,), return_sequences=True),
+        case(x=(1, 2, 1), kernel=(1, 513), recurrent_kernel=small_weights(513, 513), bias=None, initial_h=(1, 513), go_backwards=True),
         case(x=(13, 2, 2), kernel=(2, 49), recurrent_kernel=(49, 49), bias=(49,), recurrent_mask=(13, 49), activation="relu"),
         case(x=(2, 4, 3), kernel=(3, 3), recurrent_kernel=(3, 3), bias=(3,), initial_h=(2, 3), activation="linear",
              mask=np.array([[False] * 4, [False, True, True, False]])),
