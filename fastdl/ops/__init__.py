@@ -2,6 +2,7 @@
 
 from .activation import *  # noqa: F401,F403
 from .attention import *  # noqa: F401,F403
+from .bidirectional import *  # noqa: F401,F403
 from .convolution import *  # noqa: F401,F403
 from .creation import *  # noqa: F401,F403
 from .depthwise import *  # noqa: F401,F403

@@ -165,7 +165,7 @@ class GRU(Recurrence):
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, (2,) if self.reset_after else None, initial_h=initial_h)
 
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+    def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         of_x, of_h = (bias, None) if bias is None or not self.reset_after else bias
@@ -179,7 +179,8 @@ class GRU(Recurrence):
             self.saved = x, kernel, recurrent_kernel, gates, previous, inner, mask, recurrent_mask, about
         if self.by_units(about, mask, recurrent_mask):
             out, last_h = outs
-            return self.forth(kernels.gru_units, about, last_h, initial_h, (gates, out, previous, inner), (panels, of_h))
+            return self.each_step(kernels.gru_units, about, last_h, initial_h, (gates, out, previous, inner), (panels, of_h))
+        yield
         kernels.gru(*outs, gates, previous, inner, *inputs, panels, candidate, of_h, initial_h, mask, recurrent_mask, **about)
 
     def by_units(self, about, mask, recurrent_mask):
@@ -190,7 +191,7 @@ class GRU(Recurrence):
         """As of every recurrent op; reset before, the candidate's columns have another left operand."""
         return self.reset_after and super().in_runs(about)
 
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
+    def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, gates, previous, inner, mask, recurrent_mask, about = self.saved
         units, after, in_runs = about["units"], self.reset_after, self.in_runs(about)
         panels = packed_transposed(self, recurrent_kernel, (3 if after else 2) * units, units)
@@ -202,11 +203,13 @@ class GRU(Recurrence):
         of_bias = self.empty((1 if by_units else -(-len(x) // about["block"]), 2, 3, units))
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
         if by_units:
-            self.back(kernels.gru_units_grad, about, d_initial_h, d_outs, (d_gates, d_recurrent, d_initial_h, of_bias[0]),
+            self.each_step_grad(kernels.gru_units_grad, about, d_initial_h, d_outs, (d_gates, d_recurrent, d_initial_h, of_bias[0]),
                       (gates, previous, inner, panels))
         else:
+            yield
             kernels.gru_grad(d_gates, d_recurrent, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, gates, previous, inner, *needed,
                              panels, candidate, mask, recurrent_mask, **about)
+            yield
         both = d_bias if after or d_bias is None else self.empty((2, 3 * units))
         self.add_shares((both, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if both is not d_bias:

@@ -158,7 +158,7 @@ class LSTM(Recurrence):
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h, initial_c=initial_c)
 
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
+    def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         about, previous, cells = {**self.sizes(x, units), "rounded": self.bfloat16}, None, None
@@ -173,10 +173,11 @@ class LSTM(Recurrence):
                 kernels.fill(c, size=c.size, value=0.0)
             else:
                 kernels.copy(c, initial_c, size=c.size)
-            return self.forth(kernels.lstm_units, about, last_h, initial_h, (c, gates, out, previous, cells), (panels,))
+            return self.each_step(kernels.lstm_units, about, last_h, initial_h, (c, gates, out, previous, cells), (panels,))
+        yield
         kernels.lstm(*outs, gates, previous, cells, *inputs, panels, initial_h, initial_c, mask, recurrent_mask, **about)
 
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
+    def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
                  d_recurrent_mask=None):
         x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about = self.saved
         batch, units, in_runs = len(x), about["units"], self.in_runs(about)
@@ -191,11 +192,13 @@ class LSTM(Recurrence):
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
         if by_units:
             kernels.copy(d_initial_c, d_outs[2], size=d_initial_c.size)
-            self.back(kernels.lstm_units_grad, about, d_initial_h, d_outs, (d_gates, d_initial_h, d_initial_c, of_bias[0]),
+            self.each_step_grad(kernels.lstm_units_grad, about, d_initial_h, d_outs, (d_gates, d_initial_h, d_initial_c, of_bias[0]),
                       (gates, cells, panels, initial_c))
         else:
+            yield
             kernels.lstm_grad(d_gates, *made, d_initial_h, d_initial_c, of_bias, d_recurrent_mask, *d_outs, gates, previous, cells, *needed,
                               panels, initial_c, mask, recurrent_mask, **about)
+            yield
         self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if not in_runs:
             self.d_inputs(d_x, d_gates, kernel)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._core import join
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, kernels, twin
 from .bfloat16 import pairs
@@ -122,10 +123,24 @@ def small_weights(units, columns):
 
 # ---- the ops ----
 
+def together(*runs):
+    """Run generators that yield right before and right after the launch of one kernel, or never: these launches side by side."""
+    waiting = [next(run, True) is None for run in runs]
+    for k, run in enumerate(runs):
+        join(k > 0 and all(waiting))
+        try:
+            next(run, None)
+        finally:
+            join(False)
+    for run in runs:
+        next(run, None)
+
+
 class Recurrence(Op, abstract=True):
     """What the recurrent ops share: options, shape rule, projection of the inputs, gradients of the weights.
 
-    A subclass names its `gates` (a number) and `states`, the inputs of shape (batch, units) besides recurrent_mask.
+    A subclass names its `gates` (a number) and `states`, the inputs of shape (batch, units) besides recurrent_mask; its forth(outs,
+    *inputs) and back(d_outs, *d_inputs) are generators that `together` runs.
     """
     return_sequences: bool = False
     go_backwards: bool = False
@@ -134,6 +149,12 @@ class Recurrence(Op, abstract=True):
     bfloat16: bool = False
     gates, states = 1, ("initial_h",)
     few_rows = (256, 16), (128, 4)           # where units, not rows, are shared out: so many units, and fewer rows
+
+    def forward(self, outs, *inputs):
+        together(self.forth(outs, *inputs))
+
+    def backward(self, d_outs, *d_inputs):
+        together(self.back(d_outs, *d_inputs))
 
     def check(self, x, kernel, recurrent_kernel, bias, mask, recurrent_mask, bias_shape=None, **states):
         """The shapes of the outputs; a ShapeError where the inputs do not fit."""
@@ -204,7 +225,7 @@ class Recurrence(Op, abstract=True):
         few = any(0 < about["batch"] < rows for units, rows in self.few_rows if about["units"] >= units)
         return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about.get("rounded")
 
-    def forth(self, kernel, about, last_h, h, before, after):
+    def each_step(self, kernel, about, last_h, h, before, after):
         """A call kernel(h after, *before, h, *after) for each step."""
         spare = [self.empty(last_h.shape), self.empty(last_h.shape)]
         about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "rounded")}
@@ -216,7 +237,7 @@ class Recurrence(Op, abstract=True):
             kernel(to, *before, h, *after, step=step, **about)
             h = to
 
-    def back(self, kernel, about, d_h, d_outs, before, after):
+    def each_step_grad(self, kernel, about, d_h, d_outs, before, after):
         """A call kernel(*before, d_out, *after) for each step, and one before the first; d_h: one of these, what arrives at the last h."""
         d_out, d_last_h = d_outs[:2]
         kernels.copy(d_h, d_last_h, size=d_h.size)

@@ -114,12 +114,12 @@ class SimpleRNN(Recurrence):
     h = activation(x @ W + h @ U + b); options as of lstm.
     """
 
-    few_rows = ((512, 16),)
+    few_rows = ((512, 8),)
 
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h)
 
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+    def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         about, previous = self.sizes(x, units), None
@@ -131,10 +131,11 @@ class SimpleRNN(Recurrence):
             self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
         if self.by_units(about, mask, recurrent_mask):
             out, last_h = outs
-            return self.forth(kernels.simple_rnn_units, about, last_h, initial_h, (inputs, out, previous), (panels,))
+            return self.each_step(kernels.simple_rnn_units, about, last_h, initial_h, (inputs, out, previous), (panels,))
+        yield
         kernels.simple_rnn(*outs, inputs, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
 
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
+    def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
         batch, units, in_runs = len(x), about["units"], self.in_runs(about)
         by_units = self.by_units(about, mask, recurrent_mask)
@@ -143,10 +144,12 @@ class SimpleRNN(Recurrence):
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
         panels = packed_transposed(self, recurrent_kernel, units, units)
         if by_units:
-            self.back(kernels.simple_rnn_units_grad, about, d_initial_h, d_outs, (d_inputs, d_initial_h, of_bias[0]), (y, panels))
+            self.each_step_grad(kernels.simple_rnn_units_grad, about, d_initial_h, d_outs, (d_inputs, d_initial_h, of_bias[0]), (y, panels))
         else:
+            yield
             kernels.simple_rnn_grad(d_inputs, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, y, previous, *needed, panels, mask,
                                     recurrent_mask, **about)
+            yield
         self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if not in_runs:
             d_inputs = d_inputs.reshape(*y.shape[:2], 1, units)
