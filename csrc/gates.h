@@ -165,19 +165,25 @@ typedef struct gate_run {
 /* Steps of a run: at least 2, as a step back reads the gradients of the one after, which may lie in the run after. */
 INLINE int64_t gate_run_steps(int64_t rows, int64_t columns) { return most(2, least(256 / rows, (1 << 16) / (rows * columns))); }
 
+/* Of a masked step: what the inputs give stays what it is. */
+INLINE void gate_leave(float *gates, const float *inputs, int64_t units, const int count, int64_t n)
+{
+    for (int g = 0; g < count && gates != inputs; g++) vstore_n(gates + g * units, vload_n(inputs + g * units, n), n);
+}
+
 /* Where step `s` of the run is in a row of time; and from there to the next step. */
 INLINE int64_t gate_run_place(const gate_run *r, int64_t s) { return r->backwards ? r->time - 1 - r->first - s : r->first + s; }
 INLINE int64_t gate_run_ahead(const gate_run *r) { return r->backwards ? -1 : 1; }
 
-/* gates (batch, time, columns) = bias + x (batch, time, features) @ kernel, in panels. */
-INLINE void gate_project(const gate_run *r, float *gates, const float *x, const float *kernel, const float *bias, int64_t features, int64_t columns)
+/* z (steps, rows, columns; its rows z_row apart) = bias + x (batch, time, features) @ kernel, in panels. */
+INLINE void gate_project(const gate_run *r, float *z, int64_t z_row, const float *x, const float *kernel, const float *bias, int64_t features,
+                         int64_t columns)
 {
-    const int64_t ahead = gate_run_ahead(r);
     for (int64_t j = 0; j < columns; j += WIDE_COLUMNS)
         for (int64_t i = 0; i < r->rows; i++) {
-            const int64_t place = i * r->time + gate_run_place(r, 0);
             const tile t = {
-                .out = gates + place * columns + j, .out_row = ahead * columns, .a = x + place * features, .a_row = ahead * features,
+                .out = z + i * z_row + j, .out_row = r->rows * z_row,
+                .a = x + (i * r->time + gate_run_place(r, 0)) * features, .a_row = gate_run_ahead(r) * features,
                 .a_depth = 1, .b = kernel + j / PANEL * PANEL * features + j % PANEL, .b_row = PANEL, .b_panel = PANEL * features,
                 .bias = bias ? bias + j : 0, .depth = features, .columns = least(columns - j, WIDE_COLUMNS),
             };

@@ -12,8 +12,9 @@ typedef struct gru_step {                /* what a step of a block works on, fro
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next, *update, *reset;        /* (rows, units): the update gate, reset times used */
     int64_t row;                         /* floats from row to row of these */
+    const float *inputs;                 /* (rows, 3, units): what the inputs give; may be gates */
     float *gates, *inner, *out, *previous;   /* at this time, previous at the next; or null */
-    int64_t row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
+    int64_t row_inputs, row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
     gate_mask mask;
 } gru_step;
 
@@ -32,17 +33,18 @@ INLINE void gru_cells(const gru_step *s, vf *z, int64_t row, int64_t unit, int64
     vf bias[3] = { vset(0), vset(0), vset(0) };
     for (int g = 0; g < 3 && s->bias; g++) bias[g] = vload_n(s->bias + g * units + unit, n);
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
-        const float *gates = s->gates + (row + i) * s->row_gates + unit;
+        const float *inputs = s->inputs + (row + i) * s->row_inputs + unit;
         if (!plain && !s->mask.active[row + i]) continue;
-        z[3 * i] = gate_activate(z[3 * i] + bias[0] + vload_n(gates, n), recurrent_activation);
-        z[3 * i + 1] = gate_activate(z[3 * i + 1] + bias[1] + vload_n(gates + units, n), recurrent_activation);
+        z[3 * i] = gate_activate(z[3 * i] + bias[0] + vload_n(inputs, n), recurrent_activation);
+        z[3 * i + 1] = gate_activate(z[3 * i + 1] + bias[1] + vload_n(inputs + units, n), recurrent_activation);
     }
     for (int64_t i = 0; i < rows; i++) {
+        const float *inputs = s->inputs + (row + i) * s->row_inputs + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit;
         vf h = vload_n(s->h + (row + i) * s->row + unit, n);
         if (plain || s->mask.active[row + i]) {
             const vf inner = z[3 * i + 2] + bias[2];
-            const vf candidate = gate_activate(vfma(z[3 * i + 1], inner, vload_n(gates + 2 * units, n)), activation);
+            const vf candidate = gate_activate(vfma(z[3 * i + 1], inner, vload_n(inputs + 2 * units, n)), activation);
             h = vfma(z[3 * i], h - candidate, candidate);
             if (s->inner) {
                 vstore_n(gates, z[3 * i], n);
@@ -50,7 +52,10 @@ INLINE void gru_cells(const gru_step *s, vf *z, int64_t row, int64_t unit, int64
                 vstore_n(gates + 2 * units, candidate, n);
                 vstore_n(s->inner + (row + i) * s->row_units + unit, inner, n);
             }
-        } else if (s->inner) vstore_n(s->inner + (row + i) * s->row_units + unit, vset(0), n);
+        } else if (s->inner) {
+            gate_leave(gates, inputs, units, 3, n);
+            vstore_n(s->inner + (row + i) * s->row_units + unit, vset(0), n);
+        }
         gru_store(s, row + i, unit, n, h, plain);
     }
 }
@@ -62,8 +67,8 @@ INLINE void gru_reset(const gru_step *s, const vf *z, int64_t row, int64_t unit,
     for (int64_t i = row; i < row + rows; i++, z += 2) {
         float *gates = s->gates + i * s->row_gates + unit;
         const int64_t at = i * s->row + unit;
-        const vf update = gate_activate(z[0] + vload_n(gates, n), s->recurrent_activation);
-        const vf reset = gate_activate(z[1] + vload_n(gates + units, n), s->recurrent_activation), inner = reset * vload_n(s->used + at, n);
+        const vf update = gate_activate(z[0] + vload_n(s->inputs + i * s->row_inputs + unit, n), s->recurrent_activation);
+        const vf reset = gate_activate(z[1] + vload_n(s->inputs + i * s->row_inputs + units + unit, n), s->recurrent_activation), inner = reset * vload_n(s->used + at, n);
         vstore_n(s->update + at, update, n);
         vstore_n(s->reset + at, inner, n);
         if (!s->inner) continue;
@@ -82,7 +87,7 @@ INLINE void gru_candidate(const gru_step *s, const vf *z, int64_t row, int64_t u
         float *gates = s->gates + i * s->row_gates + 2 * s->units + unit;
         vf h = vload_n(s->h + i * s->row + unit, n);
         if (s->mask.active[i]) {
-            const vf candidate = gate_activate(*z + vload_n(gates, n), s->activation);
+            const vf candidate = gate_activate(*z + vload_n(s->inputs + i * s->row_inputs + 2 * s->units + unit, n), s->activation);
             h = vfma(vload_n(s->update + i * s->row + unit, n), h - candidate, candidate);
             if (s->inner) vstore_n(gates, candidate, n);
         }
@@ -122,10 +127,11 @@ static void gru_rows(const gru_step *s, int64_t rows, int64_t first_panel, int64
 KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (3 * a->units / 6.0 + 32),
     float *out;           /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     float *last_h;        /* (batch, units) */
-    float *gates;         /* (batch, time, 3, units): before, what the inputs give; after, with inner, the gates where not masked */
+    OPTIONAL float *gates;               /* (batch, time, 3, units): before, but with x, what the inputs give; after, with inner, the gates
+                                            where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *inner;               /* (batch, time, units): the candidate's h @ U + bias; reset before: reset times h; 0 where masked */
-    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here; `gates` is empty before */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here */
     OPTIONAL const float *kernel;        /* (features, 3 units) by pack */
     OPTIONAL const float *input_bias;    /* (3, units) */
     const float *panels;                 /* of recurrent_kernel, by pack_gates: three gates; reset before: two */
@@ -145,21 +151,22 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
     int64_t activation;
     int64_t recurrent_activation;)
 {
-    const int64_t units = a->units, time = a->time, row = gate_stride(units), ahead = a->backwards ? -1 : 1;
+    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(3 * units), ahead = a->backwards ? -1 : 1;
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), size = rows * row;
         float *h = (float *)worker->scratch, *next = h + size, *used = next + size;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         gru_step s = { .panels = a->panels, .candidate_panels = a->candidate_panels, .bias = a->bias, .units = units, .row = row,
-                       .update = used + size, .reset = used + 2 * size, .row_gates = time * 3 * units, .row_units = time * units,
+                       .update = used + size, .reset = used + 2 * size, .row_inputs = a->x ? row_z : time * 3 * units, .row_gates = time * 3 * units, .row_units = time * units,
                        .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
+        float *inputs = used + 3 * size;
         for (int64_t step = 0; step < time; step++) {
             if (a->x && step == run.first + run.steps) {
                 run.first = step, run.steps = least(gate_run_steps(rows, 3 * units), time - step);
-                gate_project(&run, a->gates + first * time * 3 * units, a->x + first * time * a->features, a->kernel, a->input_bias, a->features, 3 * units);
+                gate_project(&run, inputs, row_z, a->x + first * time * a->features, a->kernel, a->input_bias, a->features, 3 * units);
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
@@ -167,7 +174,8 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
                 memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
-            s.gates = a->gates + place * 3 * units, s.ahead = more * ahead * 3 * units;
+            s.gates = a->gates ? a->gates + place * 3 * units : 0, s.ahead = a->gates ? more * ahead * 3 * units : 0;
+            s.inputs = a->x ? inputs + (step - run.first) * rows * row_z : s.gates;
             s.inner = a->inner ? a->inner + place * units : 0;
             s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
@@ -202,6 +210,7 @@ KERNEL(gru_units, pieces(a->units, GATE_UNITS), 3.0 * GATE_UNITS * a->units * (a
     const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
     const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
     gru_step s = { .panels = a->panels, .bias = a->bias, .units = units, .used = a->h, .h = a->h, .next = a->next, .row = units,
+                   .inputs = a->gates + t * 3 * units, .row_inputs = time * 3 * units,
                    .gates = a->gates + t * 3 * units, .inner = a->inner ? a->inner + t * units : 0, .row_gates = time * 3 * units,
                    .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 3 * ahead,
                    .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,

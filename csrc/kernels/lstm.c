@@ -1,6 +1,7 @@
 /* Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
 
-   The projection of all inputs is one matrix product beforehand; `gates` holds it when the recurrence starts. Two ways to share
+   The projection of all inputs is one matrix product beforehand, and `gates` holds it when the recurrence starts; or, where weights
+   are small, it is made by runs of steps (gates.h), and `gates` only keeps the gates for the way back. Two ways to share
    the work, chosen by the shape: an item is a block of batch rows that goes through all time steps, and no thread waits for
    another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights stay in its thread's
    cache. */
@@ -57,8 +58,9 @@ typedef struct lstm_step {               /* what a step works on, from the block
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next, *c;                     /* (rows, units) */
     int64_t row;                         /* floats from row to row of these four */
+    const float *inputs;                 /* (rows, 4, units): what the inputs give; may be gates */
     float *gates, *cells, *out, *previous;   /* at this time, previous at the next; or null */
-    int64_t row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
+    int64_t row_inputs, row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
     gate_mask mask;
 } lstm_step;
 
@@ -68,11 +70,15 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
 {
     const int64_t units = s->units, keep = s->cells != 0, n = plain ? VL : least(units - unit, VL);
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
-        if (!plain && !s->mask.active[row + i]) continue;
+        const float *inputs = s->inputs + (row + i) * s->row_inputs + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
-        const vf input = gate_activate(z[4 * i] + vload_n(gates, n), recurrent_activation);
-        const vf forget = gate_activate(z[4 * i + 1] + vload_n(gates + units, n), recurrent_activation);
-        const vf cell = gate_activate(z[4 * i + 2] + vload_n(gates + 2 * units, n), activation);
+        if (!plain && !s->mask.active[row + i]) {
+            if (keep) gate_leave(gates, inputs, units, 4, n);
+            continue;
+        }
+        const vf input = gate_activate(z[4 * i] + vload_n(inputs, n), recurrent_activation);
+        const vf forget = gate_activate(z[4 * i + 1] + vload_n(inputs + units, n), recurrent_activation);
+        const vf cell = gate_activate(z[4 * i + 2] + vload_n(inputs + 2 * units, n), activation);
         vstore_n(c, vfma(forget, vload_n(c, n), input * cell), n);
         if (keep) {
             vstore_n(gates, input, n);
@@ -85,10 +91,9 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
         const vf c = vload_n(s->c + at, n);
         vf h;
         if (plain || s->mask.active[row + i]) {
-            float *gates = s->gates + (row + i) * s->row_gates + 3 * units + unit;
-            const vf output = gate_activate(z[4 * i + 3] + vload_n(gates, n), recurrent_activation);
+            const vf output = gate_activate(z[4 * i + 3] + vload_n(s->inputs + (row + i) * s->row_inputs + 3 * units + unit, n), recurrent_activation);
             h = output * gate_activate(c, activation);
-            if (keep) vstore_n(gates, output, n);
+            if (keep) vstore_n(s->gates + (row + i) * s->row_gates + 3 * units + unit, output, n);
         } else h = vload_n(s->h + at, n);
         vstore_n(s->next + at, h, n);
         if (keep) vstore_n(s->cells + (row + i) * s->row_units + unit, c, n);
@@ -118,10 +123,11 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     float *out;           /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     float *last_h;        /* (batch, units) */
     float *last_c;        /* (batch, units) */
-    float *gates;         /* (batch, time, 4, units): before, what the inputs give; after, with cells, the gates where not masked */
+    OPTIONAL float *gates;               /* (batch, time, 4, units): before, but with x, what the inputs give; after, with cells, the gates
+                                            where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *cells;               /* (batch, time, units): c after each step */
-    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here; `gates` is empty before */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here */
     OPTIONAL const float *kernel;        /* (features, 4 units) by pack */
     OPTIONAL const float *bias;          /* (4, units) */
     const void *panels;                  /* of recurrent_kernel, by pack_gates; rounded: by pack_gates_bf16 */
@@ -142,21 +148,23 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     int64_t rounded;)     /* the operands of h @ U to bfloat16 */
 {
     const uint32_t state = a->rounded ? flush_denormals() : 0;
-    const int64_t units = a->units, time = a->time, row = gate_stride(units);
+    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(4 * units);
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), ahead = a->backwards ? -1 : 1;
         float *h = (float *)worker->scratch, *next = h + rows * row, *c = next + rows * row, *used = c + rows * row;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         lstm_step s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? pieces(units, 2) : units, .units = units, .c = c, .row = row,
-                        .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                        .row_inputs = a->x ? row_z : time * 4 * units, .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
+                        .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
         gate_load(c, row, a->initial_c ? a->initial_c + first * units : 0, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
+        float *inputs = used + 2 * rows * row;
         for (int64_t step = 0; step < time; step++) {
             if (a->x && step == run.first + run.steps) {
                 run.first = step, run.steps = least(gate_run_steps(rows, 4 * units), time - step);
-                gate_project(&run, a->gates + first * time * 4 * units, a->x + first * time * a->features, a->kernel, a->bias, a->features, 4 * units);
+                gate_project(&run, inputs, row_z, a->x + first * time * a->features, a->kernel, a->bias, a->features, 4 * units);
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
@@ -165,7 +173,8 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
-            s.gates = a->gates + place * 4 * units, s.ahead = more * ahead * 4 * units;
+            s.gates = a->gates ? a->gates + place * 4 * units : 0, s.ahead = a->gates ? more * ahead * 4 * units : 0;
+            s.inputs = a->x ? inputs + (step - run.first) * rows * row_z : s.gates;
             s.cells = a->cells ? a->cells + place * units : 0;
             s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
@@ -203,6 +212,7 @@ KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (
     const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
     const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
     lstm_step s = { .panels = a->panels, .depth = units, .units = units, .used = a->h, .h = a->h, .next = a->next, .c = a->c, .row = units,
+                    .inputs = a->gates + t * 4 * units, .row_inputs = time * 4 * units,
                     .gates = a->gates + t * 4 * units, .cells = a->cells ? a->cells + t * units : 0, .row_gates = time * 4 * units,
                     .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 4 * ahead,
                     .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,

@@ -1,4 +1,4 @@
-/* The simple recurrent layer (Elman 1990): h = activation(x @ W + b + h @ U). As in lstm.c, `inputs` holds the projection of
+/* The simple recurrent layer (Elman 1990): h = activation(x @ W + b + h @ U). As in lstm.c, `y` holds the projection of
    the inputs when the recurrence starts, and an item is a block of batch rows that goes through all time steps. */
 #include "gates.h"
 
@@ -8,8 +8,9 @@ typedef struct simple_step {             /* what a step of a block works on, fro
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next;
     int64_t row;                         /* floats from row to row of these */
-    float *inputs, *out, *previous;      /* at this time, previous at the next; or null */
-    int64_t row_units, row_out, ahead;   /* from row to row; from these inputs to the next step's */
+    const float *inputs;                 /* (rows, units): what the inputs give; may be y */
+    float *y, *out, *previous;           /* at this time, previous at the next; or null */
+    int64_t row_inputs, row_units, row_out, ahead;   /* from row to row; from these inputs to the next step's */
     gate_mask mask;
 } simple_step;
 
@@ -23,16 +24,18 @@ static void simple_rows(const simple_step *s, int64_t rows, int64_t first_panel,
             vf z[GATE_SUMS];
             if (s->ahead)
                 for (int64_t unit = first; unit < least(first + PANEL, units); unit += GATE_UNITS)
-                    gate_prefetch(s->inputs + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
+                    gate_prefetch(s->y + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
             gate_product2(z, s->used + row * s->row, s->row, s->panels + first / PANEL * PANEL * units + first % PANEL, units, some);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS)
                 for (int64_t i = row, n = least(units - unit, VL); i < row + some; i++) {
-                    float *inputs = s->inputs + i * s->row_units + unit;
                     vf h;
                     if (s->mask.active[i]) {
-                        h = gate_activate(z[2 * (i - row) + v] + vload_n(inputs, n), s->activation);
-                        if (s->keep) vstore_n(inputs, h, n);
-                    } else h = vload_n(s->h + i * s->row + unit, n);
+                        h = gate_activate(z[2 * (i - row) + v] + vload_n(s->inputs + i * s->row_inputs + unit, n), s->activation);
+                        if (s->keep) vstore_n(s->y + i * s->row_units + unit, h, n);
+                    } else {
+                        if (s->keep) gate_leave(s->y + i * s->row_units + unit, s->inputs + i * s->row_inputs + unit, units, 1, n);
+                        h = vload_n(s->h + i * s->row + unit, n);
+                    }
                     vstore_n(s->next + i * s->row + unit, h, n);
                     if (s->previous) vstore_n(s->previous + i * s->row_units + unit, h, n);
                     if (s->out) vstore_n(s->out + i * s->row_out + unit, s->mask.shown[i] ? h : vset(0), n);
@@ -44,9 +47,10 @@ static void simple_rows(const simple_step *s, int64_t rows, int64_t first_panel,
 KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (a->units / 6.0 + 12),
     float *out;           /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     float *last_h;        /* (batch, units) */
-    float *inputs;        /* (batch, time, units): before, what the inputs give; after, with previous, h where not masked */
+    OPTIONAL float *y;                   /* (batch, time, units): before, but with x, what the inputs give; after, with previous, h where not
+                                            masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
-    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here; `inputs` is empty before */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here */
     OPTIONAL const float *kernel;        /* (features, units) by pack */
     OPTIONAL const float *bias;          /* (units) */
     const float *panels;                 /* of recurrent_kernel (units, units), by pack */
@@ -69,20 +73,22 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
         float *h = (float *)worker->scratch, *next = h + rows * row, *used = next + rows * row;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         simple_step s = { .panels = a->panels, .units = units, .activation = a->activation, .row = row, .row_units = time * units,
-                          .row_out = time * units, .keep = a->previous != 0 };
+                          .row_inputs = a->x ? row : time * units, .row_out = time * units, .keep = a->previous != 0 };
         gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
+        float *inputs = used + rows * row;
         for (int64_t step = 0; step < time; step++) {
             if (a->x && step == run.first + run.steps) {
                 run.first = step, run.steps = least(gate_run_steps(rows, units), time - step);
-                gate_project(&run, a->inputs + first * time * units, a->x + first * time * a->features, a->kernel, a->bias, a->features, units);
+                gate_project(&run, inputs, row, a->x + first * time * a->features, a->kernel, a->bias, a->features, units);
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
             for (int64_t i = 0; i < rows && a->previous && !step; i++)
                 memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
             if (scale) gate_scale(used, h, row, scale, rows, units);
-            s.used = scale ? used : h, s.h = h, s.next = next, s.inputs = a->inputs + place * units, s.ahead = more * ahead;
+            s.used = scale ? used : h, s.h = h, s.next = next, s.y = a->y ? a->y + place * units : 0, s.ahead = a->y ? more * ahead : 0;
+            s.inputs = a->x ? inputs + (step - run.first) * rows * row : s.y;
             s.previous = a->previous && more ? a->previous + place * units + ahead : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
             simple_rows(&s, rows, 0, pieces(units, PANEL));
@@ -97,7 +103,7 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
 /* One step of a layer without masks, for few rows.  One item: a panel of 32 units. */
 KERNEL(simple_rnn_units, pieces(a->units, PANEL), (double)PANEL * a->units * (a->batch / 6.0 + 0.5),
     float *next;          /* (batch, units): h after the step */
-    float *inputs;        /* (batch, time, units): before, what the inputs give; after, with previous, h */
+    float *y;             /* (batch, time, units): before, what the inputs give; after, with previous, h */
     OPTIONAL float *out;                 /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     const float *h;                      /* (batch, units) */
@@ -113,7 +119,8 @@ KERNEL(simple_rnn_units, pieces(a->units, PANEL), (double)PANEL * a->units * (a-
     const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
     const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * PANEL, some = least(end * PANEL, units) - first;
     simple_step s = { .panels = a->panels, .units = units, .activation = a->activation, .keep = a->previous != 0, .used = a->h, .h = a->h,
-                      .next = a->next, .row = units, .inputs = a->inputs + t * units, .row_units = time * units, .ahead = ahead,
+                      .next = a->next, .row = units, .inputs = a->y + t * units, .y = a->y + t * units, .row_inputs = time * units,
+                      .row_units = time * units, .ahead = ahead,
                       .previous = a->previous && !last ? a->previous + t * units + ahead : 0,
                       .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units };
     gate_mask_step(&s.mask, 0, time, a->batch, 0);

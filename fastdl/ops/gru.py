@@ -16,7 +16,7 @@ __all__ = ["gru"]
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (6 * units + 25))
 def gru(out, last_h, gates, previous, inner, x, kernel, input_bias, panels, candidate_panels, bias, initial_h, mask, recurrent_mask, *,
         batch, time, features, units, block, sequences, zero_masked, backwards, activation, recurrent_activation):
-    project(gates, x, kernel, input_bias)
+    gates = project(gates, x, kernel, input_bias, 3, units)
     kernel = unpacked_gates(panels, units, 3 if candidate_panels is None else 2)
     h = np.zeros((batch, units), gates.dtype) if initial_h is None else initial_h.copy()
     b = np.zeros((3, units), gates.dtype) if bias is None else bias.reshape(3, units)

@@ -16,12 +16,12 @@ __all__ = ["lstm"]
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (8 * units + 30))
 def lstm(out, last_h, last_c, gates, previous, cells, x, kernel, bias, panels, initial_h, initial_c, mask, recurrent_mask, *, batch, time,
          features, units, block, sequences, zero_masked, backwards, activation, recurrent_activation, rounded):
-    project(gates, x, kernel, bias)
+    gates = project(gates, x, kernel, bias, 4, units)
     if rounded:
         panels = unpaired(panels.reshape(-1, -(-units // 2), 4 * GATE_UNITS), units).astype(gates.dtype)
     kernel = unpacked_gates(panels, units, 4)
-    h = np.zeros((batch, units), gates.dtype) if initial_h is None else initial_h.copy()
-    c = np.zeros((batch, units), gates.dtype) if initial_c is None else initial_c.copy()
+    h = np.zeros((batch, units), out.dtype) if initial_h is None else initial_h.copy()
+    c = np.zeros((batch, units), out.dtype) if initial_c is None else initial_c.copy()
     seen = np.zeros((batch, 1), bool)
     for step, t in steps_of(time, backwards):
         active = np.ones((batch, 1), bool) if mask is None else mask.reshape(batch, time)[:, t, None] != 0

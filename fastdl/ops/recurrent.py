@@ -92,11 +92,15 @@ def steps_of(time, backwards):
     return list(enumerate(range(time - 1, -1, -1) if backwards else range(time)))
 
 
-def project(gates, x, kernel, bias):
-    """gates (batch, time, gates, units) = x @ kernel + bias, where x is not None."""
-    if x is not None:
-        z = x @ unpacked(kernel, x.shape[-1], gates[0, 0].size)
-        gates[...] = (z if bias is None else z + bias.reshape(-1)).reshape(gates.shape)
+def project(z, x, kernel, bias, gates, units):
+    """x @ kernel + bias (batch, time, gates, units), or z where x is None; put into z, where there is one."""
+    if x is None:
+        return z
+    z = np.empty((*x.shape[:2], gates, units), x.dtype) if z is None else z.reshape(*x.shape[:2], gates, units)
+    z[...] = (x @ unpacked(kernel, x.shape[-1], gates * units)).reshape(z.shape)
+    if bias is not None:
+        z += bias.reshape(gates, units)
+    return z
 
 
 def project_grad(block, d_gates, d_x, d_kernel, x, kernel, *others):
@@ -211,9 +215,9 @@ class Recurrence(Op, abstract=True):
                 0 < features <= RUN_WIDTH and units <= RUN_WIDTH and (features + units) * self.gates * units <= RUN_WEIGHTS)
 
     def projected(self, x, kernel, bias, about):
-        """(batch, time, gates, units) for x @ kernel + bias, and what the recurrence needs to fill it: x, panels, bias; None: filled."""
+        """x @ kernel + bias, (batch, time, gates, units), and three Nones; or, in runs, room for the gates, and x, panels, bias."""
         (batch, time, features), columns = x.shape, kernel.shape[1]
-        out = self.empty((batch, time, self.gates, columns // self.gates))
+        out = None if self.in_runs(about) and not self.traced else self.empty((batch, time, self.gates, columns // self.gates))
         if self.in_runs(about):
             return out, (x, packed(self, kernel, features, columns), bias)
         product(self, out, x, kernel, bias, rows=batch * time, columns=columns, depth=features, left_row=features, left_depth=1,

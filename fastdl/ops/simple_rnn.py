@@ -12,20 +12,20 @@ __all__ = ["simple_rnn"]
 # ---- twins ----
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
-def simple_rnn(out, last_h, inputs, previous, x, kernel, bias, panels, initial_h, mask, recurrent_mask, *, batch, time, features, units,
+def simple_rnn(out, last_h, y, previous, x, kernel, bias, panels, initial_h, mask, recurrent_mask, *, batch, time, features, units,
                block, sequences, zero_masked, backwards, activation):
-    project(inputs, x, kernel, bias)
+    y = project(y, x, kernel, bias, 1, units).reshape(batch, time, units)
     kernel = unpacked(panels, units, units)
-    h = np.zeros((batch, units), inputs.dtype) if initial_h is None else initial_h.copy()
+    h = np.zeros((batch, units), out.dtype) if initial_h is None else initial_h.copy()
     seen = np.zeros((batch, 1), bool)
     for step, t in steps_of(time, backwards):
         active = np.ones((batch, 1), bool) if mask is None else mask.reshape(batch, time)[:, t, None] != 0
         seen |= active
-        y = activate(inputs[:, t] + (h if recurrent_mask is None else h * recurrent_mask) @ kernel, activation)
+        new = activate(y[:, t] + (h if recurrent_mask is None else h * recurrent_mask) @ kernel, activation)
         if previous is not None:
             previous[:, t] = h
-            inputs[:, t] = np.where(active, y, inputs[:, t])
-        h = np.where(active, y, h)
+            y[:, t] = np.where(active, new, y[:, t])
+        h = np.where(active, new, h)
         if sequences:
             out[:, step] = np.where(active if zero_masked else seen, h, 0)
     last_h[...] = h
@@ -34,13 +34,13 @@ def simple_rnn(out, last_h, inputs, previous, x, kernel, bias, panels, initial_h
 
 
 @twin(flops=lambda *, batch, units, **_: batch * units * (2 * units + 10))
-def simple_rnn_units(next, inputs, out, previous, h, panels, *, batch, time, units, step, sequences, backwards, activation):
+def simple_rnn_units(next, y, out, previous, h, panels, *, batch, time, units, step, sequences, backwards, activation):
     t = time - 1 - step if backwards else step
     if previous is not None:
         previous[:, t] = h
-    next[...] = activate(inputs[:, t] + h @ unpacked(panels, units, units), activation)
+    next[...] = activate(y[:, t] + h @ unpacked(panels, units, units), activation)
     if previous is not None:
-        inputs[:, t] = next
+        y[:, t] = next
     if sequences:
         out[:, step] = next
     elif step == time - 1:
@@ -123,17 +123,17 @@ class SimpleRNN(Recurrence):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         about, previous = self.sizes(x, units), None
-        inputs, of_x = self.projected(x, kernel, bias, about)
-        inputs = inputs.reshape(batch, time, units)
+        y, of_x = self.projected(x, kernel, bias, about)
+        y = None if y is None else y.reshape(batch, time, units)
         panels = packed(self, recurrent_kernel, units, units)
         if self.traced:
             previous = self.empty((batch, time, units))
-            self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
+            self.saved = x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about
         if self.by_units(about, mask, recurrent_mask):
             out, last_h = outs
-            return self.each_step(kernels.simple_rnn_units, about, last_h, initial_h, (inputs, out, previous), (panels,))
+            return self.each_step(kernels.simple_rnn_units, about, last_h, initial_h, (y, out, previous), (panels,))
         yield
-        kernels.simple_rnn(*outs, inputs, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
+        kernels.simple_rnn(*outs, y, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
 
     def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
