@@ -21,9 +21,12 @@ RUN_BLOCKS, RUN_WIDTH, RUN_WEIGHTS = 8, 512, 1 << 17       # fewest blocks of ro
 def block_rows(batch, units):
     """Batch rows that one item carries through time: a matter of shape only.
 
-    Each step reads all weights, so more rows where these come from beyond the second cache; an even number of items.
+    Each step reads all weights, so more rows where these come from beyond the second cache; an even number of items. Four rows use
+    small weights as well as eight do, so that a batch of 32 has work for eight threads.
     """
     most = min(8 if units < 256 else 16, max(1, MOST_UNITS // units))
+    if units < 256:
+        most = min(most, max(4, -(-batch // RUN_BLOCKS)))
     items = 2 * -(-batch // (2 * most))
     return max(1, -(-batch // max(items, 1)))
 
