@@ -236,6 +236,7 @@ class GRU(Recurrence):
         case(x=(9, 3, 2), kernel=(2, 15), recurrent_kernel=(5, 15), bias=(2, 15), mask=MASK, go_backwards=True, return_sequences=True,
              zero_output_for_mask=True, recurrent_mask=(9, 5)),
         case(x=(29, 3, 5), kernel=(5, 9), recurrent_kernel=(3, 9), bias=(2, 9), return_sequences=True, recurrent_mask=(29, 3)),
+        case(x=(32, 70, 3), kernel=small_weights(3, 48), recurrent_kernel=small_weights(16, 48), bias=(2, 48), return_sequences=True),
         case(x=(31, 67, 2), kernel=(2, 12), recurrent_kernel=(4, 12), bias=None, initial_h=(31, 4), go_backwards=True,
              mask=np.arange(31 * 67).reshape(31, 67) % 11 > 9),
         case(x=(2, 3, 2), kernel=(2, 384), recurrent_kernel=small_weights(128, 384), bias=(2, 384), return_sequences=True),

@@ -5,8 +5,8 @@ import numpy as np
 from ..op import case, kernels, twin
 from .bfloat16 import pack, rounded_if, unpaired
 from .linear import PANEL, activate
-from .recurrent import (ACTIVATION, GATE_UNITS, Recurrence, packed_gates, packed_transposed, project, project_grad, rounded_gates, slope, steps_of,
-                        unpacked, unpacked_gates, walked)
+from .recurrent import (ACTIVATION, GATE_UNITS, Recurrence, packed_gates, packed_transposed, project, project_grad, rounded_gates, slope,
+                        small_weights, steps_of, unpacked, unpacked_gates, walked)
 
 __all__ = ["lstm"]
 
@@ -224,6 +224,7 @@ class LSTM(Recurrence):
         case(x=(9, 3, 3), kernel=(3, 132), recurrent_kernel=(33, 132), bias=(132,), initial_h=(9, 33), initial_c=(9, 33),
              mask=np.arange(27).reshape(9, 3) % 4 < 2, recurrent_mask=(9, 33), go_backwards=True, bfloat16=True),
         case(x=(29, 3, 5), kernel=(5, 12), recurrent_kernel=(3, 12), bias=(12,), return_sequences=True, recurrent_mask=(29, 3)),
+        case(x=(32, 70, 3), kernel=small_weights(3, 64), recurrent_kernel=small_weights(16, 64), bias=(64,), return_sequences=True),
         case(x=(31, 67, 2), kernel=(2, 16), recurrent_kernel=(4, 16), bias=None, initial_h=(31, 4), go_backwards=True,
              mask=np.arange(31 * 67).reshape(31, 67) % 11 > 9),
         case(x=(17, 2, 3), kernel=(3, 128), recurrent_kernel=(32, 128), bias=None, bfloat16=True),

@@ -166,6 +166,7 @@ class SimpleRNN(Recurrence):
         case(x=(9, 3, 2), kernel=(2, 5), recurrent_kernel=(5, 5), bias=(5,), mask=MASK, go_backwards=True, return_sequences=True,
              zero_output_for_mask=True, recurrent_mask=(9, 5)),
         case(x=(29, 3, 5), kernel=(5, 3), recurrent_kernel=(3, 3), bias=(3,), return_sequences=True, recurrent_mask=(29, 3)),
+        case(x=(32, 70, 3), kernel=small_weights(3, 16), recurrent_kernel=small_weights(16, 16), bias=(16,), return_sequences=True),
         case(x=(31, 67, 2), kernel=(2, 4), recurrent_kernel=(4, 4), bias=None, initial_h=(31, 4), go_backwards=True,
              mask=np.arange(31 * 67).reshape(31, 67) % 11 > 9),
         case(x=(2, 3, 1), kernel=(1, 512), recurrent_kernel=small_weights(512, 512), bias=(512,), return_sequences=True),
