@@ -125,17 +125,12 @@ INLINE vf slope(vf y, const int64_t activation)
 /* Floats from row to row: a multiple of a cache line, and never of a page, whose rows would fall on the same lines of the cache. */
 INLINE int64_t gate_stride(int64_t columns) { return (columns + 15) / 16 * 16 + 16; }
 
-/* Rows of a matrix (or zeros, from null) in scratch, back, and times a mask. */
-INLINE void gate_load(float *to, int64_t stride, const float *from, int64_t rows, int64_t columns)
+/* Rows of a matrix, or zeros, from null; and times a mask. */
+INLINE void gate_copy(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns)
 {
     for (int64_t i = 0; i < rows; i++)
-        if (from) memcpy(to + i * stride, from + i * columns, (size_t)columns * sizeof(float));
-        else memset(to + i * stride, 0, (size_t)columns * sizeof(float));
-}
-
-INLINE void gate_store(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
-{
-    for (int64_t i = 0; i < rows; i++) memcpy(to + i * columns, from + i * stride, (size_t)columns * sizeof(float));
+        if (from) memcpy(to + i * to_row, from + i * from_row, (size_t)columns * sizeof(float));
+        else memset(to + i * to_row, 0, (size_t)columns * sizeof(float));
 }
 
 INLINE void gate_scale(float *to, const float *from, int64_t stride, const float *scale, int64_t rows, int64_t columns)
@@ -264,6 +259,19 @@ INLINE void gate_mask_back(gate_mask *m, const uint8_t *mask, int64_t time, int6
         m->active[i] = !mask || mask[i * time];
         m->shown[i] = zero_masked ? m->active[i] : step >= m->start[i];
     }
+}
+
+/* The last output, h of each row that had a step that was not masked, and 0 of others. */
+INLINE void gate_last(float *out, const float *h, int64_t row, const gate_mask *m, int64_t rows, int64_t units)
+{
+    for (int64_t i = 0; i < rows; i++) gate_copy(out + i * units, units, m->seen[i] ? h + i * row : 0, row, 1, units);
+}
+
+/* What arrives at h by the last output. */
+INLINE void gate_last_grad(float *d_h, int64_t row, const float *d_out, const gate_mask *m, int64_t time, int64_t rows, int64_t units)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < units && m->start[i] < time; j++) d_h[i * row + j] += d_out[i * units + j];
 }
 
 /* The lines that the next step reads, while this one computes. */

@@ -160,7 +160,7 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
                        .update = used + size, .reset = used + 2 * size, .row_inputs = a->x ? row_z : time * 3 * units, .row_gates = time * 3 * units, .row_units = time * units,
                        .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                        .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
-        gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
+        gate_copy(h, row, a->initial_h ? a->initial_h + first * units : 0, units, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
         float *inputs = used + 3 * size;
         for (int64_t step = 0; step < time; step++) {
@@ -170,8 +170,7 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
-            for (int64_t i = 0; i < rows && a->previous && !step; i++)
-                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             s.gates = a->gates ? a->gates + place * 3 * units : 0, s.ahead = a->gates ? more * ahead * 3 * units : 0;
@@ -182,9 +181,8 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
             gru_rows(&s, rows, 0, pieces(units, GATE_UNITS));
             float *swap = h; h = next; next = swap;
         }
-        gate_store(a->last_h + first * units, h, row, rows, units);
-        for (int64_t i = 0; i < rows && !a->sequences; i++)
-            for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
+        gate_copy(a->last_h + first * units, units, h, row, rows, units);
+        if (!a->sequences) gate_last(a->out + first * units, h, row, &s.mask, rows, units);
     }
 }
 
@@ -217,8 +215,7 @@ KERNEL(gru_units, pieces(a->units, GATE_UNITS), 3.0 * GATE_UNITS * a->units * (a
                    .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                    .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
-    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
-        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    if (a->previous && !a->step) gate_copy(a->previous + t * units + first, time * units, a->h + first, units, a->batch, some);
     gru_rows(&s, a->batch, begin, end);
 }
 
@@ -379,9 +376,8 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
         gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
         memset(s.d_bias, 0, (size_t)(2 * columns) * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
-        gate_load(d_h, row, a->d_last_h + first * units, rows, units);
-        for (int64_t i = 0; i < rows && !a->sequences; i++)
-            for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_copy(d_h, row, a->d_last_h + first * units, units, rows, units);
+        if (!a->sequences) gate_last_grad(d_h, row, a->d_out + first * units, &s.mask, time, rows, units);
         gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
@@ -406,7 +402,7 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
                                  columns, copy);
         }
         memcpy(s.d_bias + columns, s.d_bias, (size_t)(2 * units) * sizeof(float));
-        gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
+        gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
     }
 }
 

@@ -157,8 +157,8 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
                         .row_inputs = a->x ? row_z : time * 4 * units, .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
                         .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
-        gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
-        gate_load(c, row, a->initial_c ? a->initial_c + first * units : 0, rows, units);
+        gate_copy(h, row, a->initial_h ? a->initial_h + first * units : 0, units, rows, units);
+        gate_copy(c, row, a->initial_c ? a->initial_c + first * units : 0, units, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
         float *inputs = used + 2 * rows * row;
         for (int64_t step = 0; step < time; step++) {
@@ -168,8 +168,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
-            for (int64_t i = 0; i < rows && a->previous && !step; i++)
-                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
@@ -181,11 +180,9 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             lstm_rows(&s, rows, 0, pieces(units, GATE_UNITS));
             float *swap = h; h = next; next = swap;
         }
-        gate_store(a->last_h + first * units, h, row, rows, units);
-        gate_store(a->last_c + first * units, c, row, rows, units);
-        if (!a->sequences)
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
+        gate_copy(a->last_h + first * units, units, h, row, rows, units);
+        gate_copy(a->last_c + first * units, units, c, row, rows, units);
+        if (!a->sequences) gate_last(a->out + first * units, h, row, &s.mask, rows, units);
     }
     if (a->rounded) keep_denormals(state);
 }
@@ -219,8 +216,7 @@ KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (
                     .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                     .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
-    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
-        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    if (a->previous && !a->step) gate_copy(a->previous + t * units + first, time * units, a->h + first, units, a->batch, some);
     lstm_rows(&s, a->batch, begin, end);
 }
 
@@ -358,11 +354,9 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
         gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
         memset(s.d_bias, 0, (size_t)columns * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
-        gate_load(d_h, row, a->d_last_h + first * units, rows, units);
-        gate_load(d_c, row, a->d_last_c + first * units, rows, units);
-        if (!a->sequences)
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_copy(d_h, row, a->d_last_h + first * units, units, rows, units);
+        gate_copy(d_c, row, a->d_last_c + first * units, units, rows, units);
+        if (!a->sequences) gate_last_grad(d_h, row, a->d_out + first * units, &s.mask, time, rows, units);
         gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
@@ -390,8 +384,8 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
                 gate_weight_grad(&run, a->d_recurrent_kernel + k * units * columns, a->previous + first * time * units, scale, units, d_z, row_z,
                                  columns, copy);
         }
-        gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
-        gate_store(a->d_initial_c + first * units, d_c, row, rows, units);
+        gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
+        gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);
     }
     if (a->rounded) keep_denormals(state);
 }

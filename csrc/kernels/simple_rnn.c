@@ -74,7 +74,7 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         simple_step s = { .panels = a->panels, .units = units, .activation = a->activation, .row = row, .row_units = time * units,
                           .row_inputs = a->x ? row : time * units, .row_out = time * units, .keep = a->previous != 0 };
-        gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
+        gate_copy(h, row, a->initial_h ? a->initial_h + first * units : 0, units, rows, units);
         gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
         float *inputs = used + rows * row;
         for (int64_t step = 0; step < time; step++) {
@@ -84,8 +84,7 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
-            for (int64_t i = 0; i < rows && a->previous && !step; i++)
-                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next, s.y = a->y ? a->y + place * units : 0, s.ahead = a->y ? more * ahead : 0;
             s.inputs = a->x ? inputs + (step - run.first) * rows * row : s.y;
@@ -94,9 +93,8 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
             simple_rows(&s, rows, 0, pieces(units, PANEL));
             float *swap = h; h = next; next = swap;
         }
-        gate_store(a->last_h + first * units, h, row, rows, units);
-        for (int64_t i = 0; i < rows && !a->sequences; i++)
-            for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
+        gate_copy(a->last_h + first * units, units, h, row, rows, units);
+        if (!a->sequences) gate_last(a->out + first * units, h, row, &s.mask, rows, units);
     }
 }
 
@@ -124,8 +122,7 @@ KERNEL(simple_rnn_units, pieces(a->units, PANEL), (double)PANEL * a->units * (a-
                       .previous = a->previous && !last ? a->previous + t * units + ahead : 0,
                       .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units };
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
-    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
-        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    if (a->previous && !a->step) gate_copy(a->previous + t * units + first, time * units, a->h + first, units, a->batch, some);
     simple_rows(&s, a->batch, begin, end);
 }
 
@@ -221,9 +218,8 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
         gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
         memset(s.d_bias, 0, (size_t)units * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
-        gate_load(d_h, row, a->d_last_h + first * units, rows, units);
-        for (int64_t i = 0; i < rows && !a->sequences; i++)
-            for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_copy(d_h, row, a->d_last_h + first * units, units, rows, units);
+        if (!a->sequences) gate_last_grad(d_h, row, a->d_out + first * units, &s.mask, time, rows, units);
         gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
@@ -244,7 +240,7 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
             if (a->d_recurrent_kernel)
                 gate_weight_grad(&run, a->d_recurrent_kernel + k * units * units, a->previous + first * time * units, scale, units, d_z, row, units, copy);
         }
-        gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
+        gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
     }
 }
 
