@@ -28,6 +28,7 @@ typedef struct fd_call {
     const fd_kernel *kernel;
     int64_t items;
     int64_t team;                /* 1: worth it, every thread takes a range of the items; 0: one thread does all */
+    int64_t joined;              /* 1: needs nothing of the call before, and the items of both are shared out as one range */
     double work;                 /* items times the kernel's cost */
     int64_t word[FD_WORDS];
 } fd_call;

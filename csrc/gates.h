@@ -125,17 +125,12 @@ INLINE vf slope(vf y, const int64_t activation)
 /* Floats from row to row: a multiple of a cache line, and never of a page, whose rows would fall on the same lines of the cache. */
 INLINE int64_t gate_stride(int64_t columns) { return (columns + 15) / 16 * 16 + 16; }
 
-/* Rows of a matrix (or zeros, from null) in scratch, back, and times a mask. */
-INLINE void gate_load(float *to, int64_t stride, const float *from, int64_t rows, int64_t columns)
+/* Rows of a matrix, or zeros, from null; and times a mask. */
+INLINE void gate_copy(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t rows, int64_t columns)
 {
     for (int64_t i = 0; i < rows; i++)
-        if (from) memcpy(to + i * stride, from + i * columns, (size_t)columns * sizeof(float));
-        else memset(to + i * stride, 0, (size_t)columns * sizeof(float));
-}
-
-INLINE void gate_store(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
-{
-    for (int64_t i = 0; i < rows; i++) memcpy(to + i * columns, from + i * stride, (size_t)columns * sizeof(float));
+        if (from) memcpy(to + i * to_row, from + i * from_row, (size_t)columns * sizeof(float));
+        else memset(to + i * to_row, 0, (size_t)columns * sizeof(float));
 }
 
 INLINE void gate_scale(float *to, const float *from, int64_t stride, const float *scale, int64_t rows, int64_t columns)
@@ -150,6 +145,87 @@ INLINE float *gate_round(float *to, const float *from, int64_t stride, int64_t r
 {
     for (int64_t i = 0; i < rows; i++) pair_run((uint32_t *)(void *)(to + i * stride), from + i * stride, columns);
     return to;
+}
+
+/* ---- runs of steps in the second cache ----
+
+   Where the weights are small, a block of rows makes the gates of a run of steps from its inputs, just before it goes through them,
+   and on the way back multiplies their gradients, which never go to memory. A run is shared by all that its rows do at once. */
+
+typedef struct gate_run {
+    int64_t first, steps, rows;              /* its first step; its rows of arrays (batch, time, …), from the block's first on */
+    int64_t time, backwards;
+} gate_run;
+
+/* Steps of a run: at least 2, as a step back reads the gradients of the one after, which may lie in the run after. */
+INLINE int64_t gate_run_steps(int64_t rows, int64_t columns) { return most(2, least(256 / rows, (1 << 16) / (rows * columns))); }
+
+/* Of a masked step: what the inputs give stays what it is. */
+INLINE void gate_leave(float *gates, const float *inputs, int64_t units, const int count, int64_t n)
+{
+    for (int g = 0; g < count && gates != inputs; g++) vstore_n(gates + g * units, vload_n(inputs + g * units, n), n);
+}
+
+/* Where step `s` of the run is in a row of time; and from there to the next step. */
+INLINE int64_t gate_run_place(const gate_run *r, int64_t s) { return r->backwards ? r->time - 1 - r->first - s : r->first + s; }
+INLINE int64_t gate_run_ahead(const gate_run *r) { return r->backwards ? -1 : 1; }
+
+/* z (steps, rows, columns; its rows z_row apart) = bias + x (batch, time, features) @ kernel, in panels. */
+INLINE void gate_project(const gate_run *r, float *z, int64_t z_row, const float *x, const float *kernel, const float *bias, int64_t features,
+                         int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j += WIDE_COLUMNS)
+        for (int64_t i = 0; i < r->rows; i++) {
+            const tile t = {
+                .out = z + i * z_row + j, .out_row = r->rows * z_row,
+                .a = x + (i * r->time + gate_run_place(r, 0)) * features, .a_row = gate_run_ahead(r) * features,
+                .a_depth = 1, .b = kernel + j / PANEL * PANEL * features + j % PANEL, .b_row = PANEL, .b_panel = PANEL * features,
+                .bias = bias ? bias + j : 0, .depth = features, .columns = least(columns - j, WIDE_COLUMNS),
+            };
+            tile_multiply(&t, r->steps);
+        }
+}
+
+/* d_x (batch, time, features) = d (steps, rows, columns; its rows d_row apart) @ kernel transposed, in panels. */
+INLINE void gate_project_d_x(const gate_run *r, float *d_x, const float *d, int64_t d_row, const float *kernel, int64_t features, int64_t columns)
+{
+    for (int64_t i = 0; i < r->rows; i++) {
+        const tile t = {
+            .out = d_x + (i * r->time + gate_run_place(r, 0)) * features, .out_row = gate_run_ahead(r) * features,
+            .a = d + i * d_row, .a_row = r->rows * d_row, .a_depth = 1, .b = kernel, .b_row = PANEL, .b_panel = PANEL * columns,
+            .depth = columns, .columns = features,
+        };
+        tile_multiply(&t, r->steps);
+    }
+}
+
+/* out (n, columns) = left (batch, time, n) transposed @ d, added to but in the first run of the way back. left may be multiplied by
+   scale (rows, n); its rows go to `copy` beside each other, after which there is room for depth * COPY_COLUMNS floats. */
+INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
+                             int64_t columns, float *copy)
+{
+    float *to = copy;
+    for (int64_t s = 0; s < r->steps; s++)
+        for (int64_t i = 0; i < r->rows; i++, to += n) {
+            const float *from = left + (i * r->time + gate_run_place(r, s)) * n;
+            for (int64_t j = 0; j < n; j += VL) {
+                const vf x = vload_n(from + j, n - j);
+                vstore_n(to + j, scale ? x * vload_n(scale + i * n + j, n - j) : x, n - j);
+            }
+        }
+    const tile t = {
+        .out = out, .out_row = columns, .a = copy, .a_row = 1, .a_depth = n, .b = d, .b_row = d_row, .b_panel = PANEL, .copy = to,
+        .depth = r->steps * r->rows, .columns = columns, .accumulate = r->first + r->steps < r->time,
+    };
+    tile_multiply(&t, n);
+}
+
+/* to (batch, time, columns) = d */
+INLINE void gate_spill(const gate_run *r, float *to, const float *d, int64_t d_row, int64_t columns)
+{
+    for (int64_t s = 0; s < r->steps; s++)
+        for (int64_t i = 0; i < r->rows; i++, d += d_row)
+            memcpy(to + (i * r->time + gate_run_place(r, s)) * columns, d, (size_t)columns * sizeof(float));
 }
 
 /* ---- masks ---- */
@@ -183,6 +259,19 @@ INLINE void gate_mask_back(gate_mask *m, const uint8_t *mask, int64_t time, int6
         m->active[i] = !mask || mask[i * time];
         m->shown[i] = zero_masked ? m->active[i] : step >= m->start[i];
     }
+}
+
+/* The last output, h of each row that had a step that was not masked, and 0 of others. */
+INLINE void gate_last(float *out, const float *h, int64_t row, const gate_mask *m, int64_t rows, int64_t units)
+{
+    for (int64_t i = 0; i < rows; i++) gate_copy(out + i * units, units, m->seen[i] ? h + i * row : 0, row, 1, units);
+}
+
+/* What arrives at h by the last output. */
+INLINE void gate_last_grad(float *d_h, int64_t row, const float *d_out, const gate_mask *m, int64_t time, int64_t rows, int64_t units)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < units && m->start[i] < time; j++) d_h[i * row + j] += d_out[i * units + j];
 }
 
 /* The lines that the next step reads, while this one computes. */

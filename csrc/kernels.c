@@ -135,8 +135,8 @@
     _(lstm)                                                                                                           \
     _(lstm_grad)                                                                                                      \
     _(lstm_units) _(lstm_units_grad)                                                                                  \
-    _(gru) _(gru_grad)                                                                                                \
-    _(simple_rnn) _(simple_rnn_grad)                                                                                  \
+    _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
+    _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
                                                                                                                       \
     /* softmax */                                                                                                     \
     _(softmax)                                                                                                        \

@@ -133,7 +133,7 @@ typedef struct {
     int64_t n, repeats, done;           /* done: how often the list was completed */
     double deadline, *clock, since;     /* 0: none; null: none; when the call under way began */
     int team;
-    int64_t at;                         /* the shared call that is under way */
+    int64_t at, end;                    /* the shared calls that are under way: one, and those joined to it */
     share *shares;
     _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1 */
     _Alignas(64) _Atomic int64_t finished;  /* shares, of all shared calls */
@@ -168,6 +168,13 @@ static void run_items(run *r, int64_t at, int64_t begin, int64_t end, fd_worker 
     worker->bad = INT64_MAX;
 }
 
+/* The end of the run of calls joined to call `at`. */
+static int64_t joined_end(const fd_call *calls, int64_t n, int64_t at)
+{
+    do at++; while (at < n && calls[at].joined);
+    return at;
+}
+
 /* Walk on after call `at` until a call is shared or all is over. Only one thread at a time is here. */
 static void go_on(run *r, int64_t at, fd_worker *worker)
 {
@@ -184,7 +191,7 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
             continue;
         }
         if (r->team > 1 && r->calls[at].team) {
-            r->at = at;
+            r->at = at, r->end = joined_end(r->calls, r->n, at);
             atomic_fetch_add_explicit(&r->number, 1, memory_order_release);
             return;
         }
@@ -199,12 +206,18 @@ static void take(run *r, int s, int64_t number, fd_worker *worker)
     int64_t before = number - 1;
     if (atomic_load_explicit(&r->shares[s].taken, memory_order_relaxed) != before ||
         !atomic_compare_exchange_strong(&r->shares[s].taken, &before, number)) return;
-    const int64_t at = r->at, items = r->calls[at].items;      /* a share of it was free: the call is still under way */
+    const int64_t at = r->at, stop = r->end;                   /* a share of it was free: the call is still under way */
+    int64_t items = 0;
+    for (int64_t i = at; i < stop; i++) items += r->calls[i].items;
     int64_t size = (items + r->team - 1) / r->team;
     if (size >= 512) size = (size + 63) & ~(int64_t)63;        /* whole cache lines */
     int64_t begin = size * s < items ? size * s : items, end = begin + size < items ? begin + size : items;
-    run_items(r, at, begin, end, worker);
-    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, at, worker);
+    for (int64_t i = at; i < stop; i++) {
+        const int64_t n = r->calls[i].items;
+        run_items(r, i, begin > 0 ? begin : 0, end < n ? end : n, worker);
+        begin -= n, end -= n;
+    }
+    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, stop - 1, worker);
 }
 
 /* A scheduler may wake a worker on the processor on which the caller runs, and as neither ever sleeps it can leave them there for
@@ -293,6 +306,7 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel)
     if (c->items < 0) c->items = 0;
     c->work = (double)c->items * kernel->cost(c->word);
     c->team = c->work >= grain;
+    c->joined = 0;
 }
 
 /* Where some calls of a list are shared, small ones are, too: what they read lies in the caches of all threads, and one thread alone
@@ -300,7 +314,14 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel)
 void fd_calls_share(fd_call *calls, int64_t n)
 {
     int shared = 0;
-    for (int64_t i = 0; i < n; i++) shared |= (int)calls[i].team;
+    for (int64_t i = 0, end; i < n; i = end) {
+        int64_t items = 0;
+        double work = 0;
+        end = joined_end(calls, n, i);
+        for (int64_t k = i; k < end; k++) items += calls[k].items, work += calls[k].work;
+        if (end > i + 1) calls[i].team = items > 1 && work >= grain;
+        shared |= (int)calls[i].team;
+    }
     for (int64_t i = 0; i < n && shared; i++)
         if (calls[i].items > 1 && calls[i].work * SMALL >= grain) calls[i].team = 1;
 }

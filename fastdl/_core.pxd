@@ -15,6 +15,7 @@ cdef extern from "fastdl.h" nogil:
         const fd_kernel *kernel
         int64_t items
         int64_t team
+        int64_t joined
         double work
         int64_t word[32]
 

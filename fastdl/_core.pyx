@@ -175,6 +175,7 @@ cdef enum: MOST_ISAS = 4
 cdef dict types = {"float": (np.float32,), "double": (np.float64,), "int32_t": (np.int32,), "int64_t": (np.int64, np.longlong),
                    "uint8_t": (np.uint8, np.bool_), "uint32_t": (np.uint32,), "uint64_t": (np.uint64, np.ulonglong)}
 types["void"] = sum(types.values(), ())       # any of them
+cdef bint joined_now = False                  # calls need nothing of the one before
 cdef object label_now = ""                    # name of the layer whose op runs
 hooks = {}                                    # 'fault': makes the error of bad data; 'recording': the class of errors in recorded steps
 cdef object checker = None                    # FASTDL_CHECK's comparison
@@ -197,6 +198,15 @@ def label(name):
     before = label_now
     label_now = name
     return before
+
+
+def join(bint on):
+    """Whether a call that is launched from now on needs nothing of the one before, nor shares outputs with it.
+
+    A recorded program shares out the items of both as one range; their arrays must be alive until the last is launched.
+    """
+    global joined_now
+    joined_now = on
 
 
 def get_label():
@@ -302,6 +312,7 @@ cdef class Kernel:
             if capturing():
                 capture.append(&call, self, args)
         if mine:
+            call.joined = joined_now
             recording.append(&call, self, args, sizes)
 
     cdef read(self, dict sizes, int64_t *words):

@@ -3,12 +3,14 @@
 from .. import ops
 from ..structure import flatten
 from .layer import Layer
+from .recurrent import GRU, LSTM, SimpleRNN
 from .serialization import deserialize, serialize
 
 __all__ = ["Bidirectional"]
 
 MERGE = {"concat": lambda y, z: ops.concatenate([y, z], axis=-1), "sum": lambda y, z: y + z, "mul": lambda y, z: y * z,
          "ave": lambda y, z: (y + z) * 0.5, None: lambda y, z: (y, z)}
+AT_ONCE = {LSTM: "lstm", GRU: "gru", SimpleRNN: "simple_rnn"}          # layers of which one op does both directions
 
 
 class Bidirectional(Layer):
@@ -65,8 +67,11 @@ class Bidirectional(Layer):
         """Both layers, merged."""
         half = len(initial_state) // 2 if initial_state is not None else 0
         first, second = (initial_state[:half], initial_state[half:]) if initial_state is not None else (None, None)
-        y = self.forward_layer(sequences, initial_state=first, mask=mask, training=training)
-        z = self.backward_layer(sequences, initial_state=second, mask=mask, training=training)
+        if self._alike():
+            y, z = self._at_once(sequences, first, second, mask, training)
+        else:
+            y = self.forward_layer(sequences, initial_state=first, mask=mask, training=training)
+            z = self.backward_layer(sequences, initial_state=second, mask=mask, training=training)
         states = ()
         if self.return_state:
             (y, *of_y), (z, *of_z) = y, z
@@ -77,6 +82,23 @@ class Bidirectional(Layer):
         if self.return_state:
             return (*out, *states) if self.merge_mode is None else (out, *states)
         return out
+
+    def _alike(self):
+        """Whether one op does both layers: of the same kind and options, with nothing around their call."""
+        one, other = self.forward_layer, self.backward_layer
+        return (type(one) is type(other) and type(one) in AT_ONCE and one.fused and one.options() == other.options() and
+                one.zero_output_for_mask == other.zero_output_for_mask and not self.stateful and
+                one.activity_regularizer is other.activity_regularizer is None and one.dtype_policy.name == other.dtype_policy.name == self.dtype_policy.name)
+
+    def _at_once(self, sequences, first, second, mask, training):
+        """What both layers return, computed side by side."""
+        one, other = self.forward_layer, self.backward_layer
+        mask = ops.cast(mask, "bool") if mask is not None and mask.dtype != "bool" else mask
+        inputs = [layer.op_inputs(sequences, layer._first(states), mask, training) for layer, states in ((one, first), (other, second))]
+        results = ops.bidirectional(*inputs[0], *inputs[1], of=AT_ONCE[type(one)], go_backwards=one.go_backwards,
+                                    return_sequences=self.return_sequences, zero_output_for_mask=one.zero_output_for_mask, **one.options())
+        both = results[: len(results) // 2], results[len(results) // 2:]
+        return both if self.return_state else [outputs[0] for outputs in both]
 
     def compute_output_spec(self, sequences, initial_state=None, mask=None, training=False):
         """The Symbols that a call on Symbols gives."""

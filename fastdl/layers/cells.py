@@ -118,6 +118,10 @@ class Units(Layer):
 
     def all_steps(self, sequences, states, mask, training, **options):
         """All steps at once, by one op: sequences (batch, time, features) to the outputs and the last states."""
+        return self.op(*self.op_inputs(sequences, states, mask, training), **options, **self.options())
+
+    def op_inputs(self, sequences, states, mask, training):
+        """What the op is given."""
         recurrent_mask = None
         if training:
             batch, _, features = sequences.shape
@@ -125,8 +129,7 @@ class Units(Layer):
                 sequences = random.dropout(sequences, self.dropout, noise_shape=(batch, 1, features), seed=self.seed_generator)
             recurrent_mask = self.get_recurrent_dropout_mask(sequences)
             self.reset_recurrent_dropout_mask()
-        return self.op(sequences, self.kernel, self.recurrent_kernel, self.bias, *(states or [None] * len(self.state_names)), mask,
-                       recurrent_mask, **options, **self.options())
+        return (sequences, self.kernel, self.recurrent_kernel, self.bias, *(states or [None] * len(self.state_names)), mask, recurrent_mask)
 
     def get_initial_state(self, batch_size=None):
         """Zeros: the state, or a list of several."""

@@ -4,8 +4,9 @@ import numpy as np
 
 from ..op import case, kernels, twin
 from .layout import move
-from .linear import activate, panel_floats
-from .recurrent import ACTIVATION, Recurrence, packed_gates, packed_transposed, slope, steps_of, unpacked, unpacked_gates, walked
+from .linear import activate
+from .recurrent import (ACTIVATION, Recurrence, packed, packed_gates, packed_transposed, project, project_grad, slope, small_weights, steps_of,
+                        unpacked, unpacked_gates, walked)
 
 __all__ = ["gru"]
 
@@ -13,8 +14,9 @@ __all__ = ["gru"]
 # ---- twins ----
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (6 * units + 25))
-def gru(out, last_h, gates, previous, inner, panels, candidate_panels, bias, initial_h, mask, recurrent_mask, *, batch, time, units,
-        block, sequences, zero_masked, backwards, activation, recurrent_activation):
+def gru(out, last_h, gates, previous, inner, x, kernel, input_bias, panels, candidate_panels, bias, initial_h, mask, recurrent_mask, *,
+        batch, time, features, units, block, sequences, zero_masked, backwards, activation, recurrent_activation):
+    gates = project(gates, x, kernel, input_bias, 3, units)
     kernel = unpacked_gates(panels, units, 3 if candidate_panels is None else 2)
     h = np.zeros((batch, units), gates.dtype) if initial_h is None else initial_h.copy()
     b = np.zeros((3, units), gates.dtype) if bias is None else bias.reshape(3, units)
@@ -44,11 +46,59 @@ def gru(out, last_h, gates, previous, inner, panels, candidate_panels, bias, ini
         out[...] = np.where(seen, h, 0)
 
 
+@twin(flops=lambda *, batch, units, **_: batch * units * (6 * units + 25))
+def gru_units(next, gates, out, previous, inner, h, panels, bias, *, batch, time, units, step, sequences, backwards, activation,
+              recurrent_activation):
+    t = time - 1 - step if backwards else step
+    if previous is not None:
+        previous[:, t] = h
+    products = (h @ unpacked_gates(panels, units, 3)).reshape(batch, 3, units)
+    if bias is not None:
+        products = products + bias.reshape(3, units)
+    z, r = (activate(gates[:, t, g] + products[:, g], recurrent_activation) for g in (0, 1))
+    candidate = activate(gates[:, t, 2] + r * products[:, 2], activation)
+    next[...] = z * h + (1 - z) * candidate
+    if inner is not None:
+        inner[:, t], gates[:, t] = products[:, 2], np.stack([z, r, candidate], 1)
+    if sequences:
+        out[:, step] = next
+    elif step == time - 1:
+        out[...] = next
+    if previous is not None and step < time - 1:
+        previous[:, t - 1 if backwards else t + 1] = next
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (6 * units + 25))
+def gru_units_grad(d_gates, d_recurrent, d_h, d_bias, d_out, gates, previous, inner, panels, *, batch, time, units, step, backwards,
+                   activation, recurrent_activation):
+    t, back = (time - 1 - step, 1) if backwards else (step, -1)
+    arriving = d_h.copy()
+    if step < time - 1:
+        arriving = arriving + d_recurrent[:, t - back].reshape(batch, 3 * units) @ unpacked(panels, 3 * units, units)
+    if step < 0:
+        d_h[...] = arriving
+        d_bias[1, :2] = d_bias[0, :2]
+        return
+    if step == time - 1:
+        d_bias[...] = 0
+    if d_out is not None:
+        arriving = arriving + d_out[:, step]
+    z, r, g = gates[:, t].transpose(1, 0, 2)
+    d_z, d_g = arriving * (previous[:, t] - g) * slope(z, recurrent_activation), arriving * (1 - z) * slope(g, activation)
+    d_r = d_g * inner[:, t] * slope(r, recurrent_activation)
+    d_gates[:, t], d_recurrent[:, t] = np.stack([d_z, d_r, d_g], 1), np.stack([d_z, d_r, d_g * r], 1)
+    d_h[...] = arriving * z
+    d_bias[0] += d_gates[:, t].sum(0)
+    d_bias[1, 2] += d_recurrent[:, t, 2].sum(0)
+
+
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (6 * units + 25))
-def gru_grad(d_gates, d_recurrent, d_initial_h, d_bias, used, d_recurrent_mask, d_out, d_last_h, gates, previous, inner, panels,
-             candidate_panels, mask, recurrent_mask, *, batch, time, units, block, sequences, zero_masked, backwards, activation,
-             recurrent_activation):
+def gru_grad(d_gates, d_recurrent, d_x, d_kernel, d_recurrent_kernel, d_initial_h, d_bias, d_recurrent_mask, d_out, d_last_h, gates,
+             previous, inner, x, kernel, panels, candidate_panels, mask, recurrent_mask, *, batch, time, features, units, block, sequences,
+             zero_masked, backwards, activation, recurrent_activation):
     after = candidate_panels is None
+    d_gates = np.empty_like(gates) if d_gates is None else d_gates
+    d_recurrent = np.empty_like(gates) if d_recurrent is None else d_recurrent
     transposed = unpacked(panels, (3 if after else 2) * units, units)
     on = np.ones((batch, time), bool) if mask is None else mask.reshape(batch, time) != 0
     steps = steps_of(time, backwards)
@@ -75,8 +125,6 @@ def gru_grad(d_gates, d_recurrent, d_initial_h, d_bias, used, d_recurrent_mask, 
         d_gates[:, t] = np.stack([d_z, d_r, d_g], 1)
         d_h = np.where(active, d_h * z, d_h) + d_used * scale
         d_scale += d_used * h
-        if used is not None:
-            used[:, t] = h * scale
     d_initial_h[...] = d_h
     if d_recurrent_mask is not None:
         d_recurrent_mask[...] = d_scale
@@ -84,6 +132,9 @@ def gru_grad(d_gates, d_recurrent, d_initial_h, d_bias, used, d_recurrent_mask, 
         d_bias[k, 0] = d_gates[k * block: (k + 1) * block].sum((0, 1))
         d_bias[k, 1] = d_bias[k, 0]
         d_bias[k, 1, 2] = d_recurrent[k * block: (k + 1) * block, :, 2].sum((0, 1)) if after else 0
+    left = previous if recurrent_mask is None else previous * recurrent_mask[:, None]
+    project_grad(block, d_gates, d_x, d_kernel, x, kernel)
+    project_grad(block, d_recurrent, None, d_recurrent_kernel, left, None)
 
 
 # ---- the op ----
@@ -114,46 +165,64 @@ class GRU(Recurrence):
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, (2,) if self.reset_after else None, initial_h=initial_h)
 
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+    def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         of_x, of_h = (bias, None) if bias is None or not self.reset_after else bias
-        gates = self.projected(x, kernel, of_x).reshape(batch, time, 3, units)
+        about, previous, inner = self.sizes(x, units), None, None
+        gates, inputs = self.projected(x, kernel, of_x, about)
         panels, candidate = packed_gates(self, recurrent_kernel, units, 3, gates=3 if self.reset_after else 2), None
         if not self.reset_after:
-            candidate = self.prepared((panel_floats(units, units),), lambda to: kernels.pack(
-                to, recurrent_kernel.reshape(-1)[2 * units:], depth=units, columns=units, row=3 * units, column=1), recurrent_kernel)
-        about, previous, inner = self.sizes(batch, time, units), None, None
+            candidate = packed(self, recurrent_kernel, units, units, first=2 * units)
         if self.traced:
             previous, inner = self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, gates, previous, inner, mask, recurrent_mask, about
-        kernels.gru(*outs, gates, previous, inner, panels, candidate, of_h, initial_h, mask, recurrent_mask, **about)
+        if self.by_units(about, mask, recurrent_mask):
+            out, last_h = outs
+            return self.each_step(kernels.gru_units, about, last_h, initial_h, (gates, out, previous, inner), (panels, of_h))
+        yield
+        kernels.gru(*outs, gates, previous, inner, *inputs, panels, candidate, of_h, initial_h, mask, recurrent_mask, **about)
 
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
+    def by_units(self, about, mask, recurrent_mask):
+        """As of every recurrent op; reset before, a step has two products, one after the other."""
+        return self.reset_after and super().by_units(about, mask, recurrent_mask)
+
+    def in_runs(self, about):
+        """As of every recurrent op; reset before, the candidate's columns have another left operand."""
+        return self.reset_after and super().in_runs(about)
+
+    def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, gates, previous, inner, mask, recurrent_mask, about = self.saved
-        batch, units, after = len(x), about["units"], self.reset_after
-        blocks = -(-batch // about["block"])
-        d_gates, shares, d_recurrent, candidate = self.empty(gates.shape), self.empty((blocks, 2, 3, units)), None, None
-        panels = packed_transposed(self, recurrent_kernel, units, 3, gates=3 if after else 2)
-        if after:
-            d_recurrent = self.empty(gates.shape)
+        units, after, in_runs = about["units"], self.reset_after, self.in_runs(about)
+        panels = packed_transposed(self, recurrent_kernel, (3 if after else 2) * units, units)
+        candidate = None if after else packed_transposed(self, recurrent_kernel, units, units, first=2 * units)
+        d_initial_h = self.empty((len(x), units)) if d_initial_h is None else d_initial_h
+        d_gates = None if in_runs else self.empty(gates.shape)
+        d_recurrent = self.empty(gates.shape) if after and not in_runs else None
+        by_units = self.by_units(about, mask, recurrent_mask)
+        of_bias = self.empty((1 if by_units else -(-len(x) // about["block"]), 2, 3, units))
+        made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
+        if by_units:
+            self.each_step_grad(kernels.gru_units_grad, about, d_initial_h, d_outs, (d_gates, d_recurrent, d_initial_h, of_bias[0]),
+                      (gates, previous, inner, panels))
         else:
-            candidate = packed_transposed(self, recurrent_kernel, units, 3, first=2, gates=1)
-        d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
-        used = None if recurrent_mask is None else self.empty(previous.shape)
-        kernels.gru_grad(d_gates, d_recurrent, d_initial_h, shares, used, d_recurrent_mask, *d_outs, gates, previous, inner, panels,
-                         candidate, mask, recurrent_mask, **about)
-        if d_bias is not None:
-            both = d_bias if after else self.empty((2, 3 * units))
-            kernels.sum_parts(both, shares, outer=1, count=blocks, size=6 * units)
-            if not after:
-                kernels.copy(d_bias, both[0], size=3 * units)
+            yield
+            kernels.gru_grad(d_gates, d_recurrent, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, gates, previous, inner, *needed,
+                             panels, candidate, mask, recurrent_mask, **about)
+            yield
+        both = d_bias if after or d_bias is None else self.empty((2, 3 * units))
+        self.add_shares((both, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
+        if both is not d_bias:
+            kernels.copy(d_bias, both[0], size=3 * units)
+        if in_runs:
+            return
         self.d_inputs(d_x, d_gates, kernel)
         self.d_weight(d_kernel, x, d_gates)
+        used = self.used(previous, recurrent_mask)
         if after:
-            self.d_weight(d_recurrent_kernel, previous if used is None else used, d_recurrent)
+            self.d_weight(d_recurrent_kernel, used, d_recurrent)
         elif d_recurrent_kernel is not None:                       # the candidate's columns have another left operand
-            for left, first, gates in (previous if used is None else used, 0, 2), (inner, 2, 1):
+            for left, first, gates in (used, 0, 2), (inner, 2, 1):
                 part = self.empty((units, gates * units))
                 self.d_weight(part, left, d_gates, gates, first)
                 move(d_recurrent_kernel, part, part.shape, (3 * units, 1), (gates * units, 1), y_start=first * units)
@@ -166,6 +235,12 @@ class GRU(Recurrence):
         case(x=(9, 3, 3), kernel=(3, 12), recurrent_kernel=(4, 12), bias=(2, 12), initial_h=(9, 4), mask=MASK, return_sequences=True),
         case(x=(9, 3, 2), kernel=(2, 15), recurrent_kernel=(5, 15), bias=(2, 15), mask=MASK, go_backwards=True, return_sequences=True,
              zero_output_for_mask=True, recurrent_mask=(9, 5)),
+        case(x=(29, 3, 5), kernel=(5, 9), recurrent_kernel=(3, 9), bias=(2, 9), return_sequences=True, recurrent_mask=(29, 3)),
+        case(x=(32, 70, 3), kernel=small_weights(3, 48), recurrent_kernel=small_weights(16, 48), bias=(2, 48), return_sequences=True),
+        case(x=(31, 67, 2), kernel=(2, 12), recurrent_kernel=(4, 12), bias=None, initial_h=(31, 4), go_backwards=True,
+             mask=np.arange(31 * 67).reshape(31, 67) % 11 > 9),
+        case(x=(2, 3, 2), kernel=(2, 384), recurrent_kernel=small_weights(128, 384), bias=(2, 384), return_sequences=True),
+        case(x=(3, 2, 1), kernel=(1, 387), recurrent_kernel=small_weights(129, 387), bias=None, initial_h=(3, 129), go_backwards=True),
         case(x=(10, 2, 2), kernel=(2, 48), recurrent_kernel=(16, 48), bias=(2, 48)),
         case(x=(13, 2, 2), kernel=(2, 99), recurrent_kernel=(33, 99), bias=(99,), recurrent_mask=(13, 33), reset_after=False),
         case(x=(9, 3, 3), kernel=(3, 12), recurrent_kernel=(4, 12), bias=(12,), initial_h=(9, 4), mask=MASK, return_sequences=True,

@@ -1,24 +1,32 @@
-"""Long short-term memory over sequences."""
+"""What the recurrent ops share: weights in panels, options and shapes, products with the inputs, the definition."""
 
 import numpy as np
 
+from .._core import join
 from ..errors import shape_error
-from ..op import ACTIVATIONS, Op, case, kernels, twin
-from .bfloat16 import pack, pairs, panel_pairs, rounded_if, unpaired
-from .linear import PANEL, activate, panel_floats, product
+from ..op import ACTIVATIONS, Op, kernels, twin
+from .bfloat16 import pairs
+from .layout import broadcast
+from .linear import PANEL, panel_floats, product
 
-__all__ = ["lstm"]
+__all__ = []
 
-GATE_UNITS = 16                 # units whose four gates share a panel, as in csrc/kernels/recurrent.c
+GATE_UNITS = 16                 # units whose four gates share a panel, as in csrc/gates.h
 MOST_UNITS = 32768
+
+# Where gates are made from inputs, and gradients of weights from theirs, within the recurrence, run by run of steps in the second cache.
+RUN_BLOCKS, RUN_WIDTH, RUN_WEIGHTS = 8, 512, 1 << 17       # fewest blocks of rows; most features, or units; most weights
 
 
 def block_rows(batch, units):
     """Batch rows that one item carries through time: a matter of shape only.
 
-    Each step reads all weights, so more rows where these come from beyond the second cache; an even number of items.
+    Each step reads all weights, so more rows where these come from beyond the second cache; an even number of items. Four rows use
+    small weights as well as eight do, so that a batch of 32 has work for eight threads.
     """
     most = min(8 if units < 256 else 16, max(1, MOST_UNITS // units))
+    if units < 256:
+        most = min(most, max(4, -(-batch // RUN_BLOCKS)))
     items = 2 * -(-batch // (2 * most))
     return max(1, -(-batch // max(items, 1)))
 
@@ -35,11 +43,16 @@ def packed_gates(op, kernel, units, of, first=0, gates=None):
         panels, kernel, units=units, of=of, first=first, gates=gates), kernel)
 
 
-def packed_transposed(op, kernel, units, of, first=0, gates=None):
-    """Gates first, first + 1 … of a recurrent kernel (units, of * units), transposed, in panels of 32 columns."""
-    depth = (gates or of) * units
-    return op.prepared((panel_floats(depth, units),), lambda panels: kernels.pack(
-        panels, kernel.reshape(-1)[first * units:], depth=depth, columns=units, row=1, column=of * units), kernel)
+def packed(op, kernel, depth, columns, first=0):
+    """Columns first … of a kernel, a (depth, columns) matrix, in panels of 32 columns."""
+    return op.prepared((panel_floats(depth, columns),), lambda panels: kernels.pack(
+        panels, kernel.reshape(-1)[first:], depth=depth, columns=columns, row=kernel.shape[1], column=1), kernel)
+
+
+def packed_transposed(op, kernel, depth, columns, first=0):
+    """The transpose, (depth, columns), of columns first … of a kernel, in panels of 32 columns."""
+    return op.prepared((panel_floats(depth, columns),), lambda panels: kernels.pack(
+        panels, kernel.reshape(-1)[first:], depth=depth, columns=columns, row=1, column=kernel.shape[1]), kernel)
 
 
 def unpacked_gates(panels, units, gates):
@@ -82,34 +95,26 @@ def steps_of(time, backwards):
     return list(enumerate(range(time - 1, -1, -1) if backwards else range(time)))
 
 
-@twin(flops=lambda *, batch, time, units, **_: batch * time * units * (8 * units + 30))
-def lstm(out, last_h, last_c, gates, previous, cells, panels, initial_h, initial_c, mask, recurrent_mask, *, batch, time, units,
-         block, sequences, zero_masked, backwards, activation, recurrent_activation, rounded):
-    if rounded:
-        panels = unpaired(panels.reshape(-1, -(-units // 2), 4 * GATE_UNITS), units).astype(gates.dtype)
-    kernel = unpacked_gates(panels, units, 4)
-    h = np.zeros((batch, units), gates.dtype) if initial_h is None else initial_h.copy()
-    c = np.zeros((batch, units), gates.dtype) if initial_c is None else initial_c.copy()
-    seen = np.zeros((batch, 1), bool)
-    for step, t in steps_of(time, backwards):
-        active = np.ones((batch, 1), bool) if mask is None else mask.reshape(batch, time)[:, t, None] != 0
-        seen |= active
-        if previous is not None:
-            previous[:, t] = h
-        used = rounded_if(rounded, h if recurrent_mask is None else h * recurrent_mask)
-        z = gates[:, t] + (used @ kernel).reshape(batch, 4, units)
-        i, f, o = (activate(z[:, g], recurrent_activation) for g in (0, 1, 3))
-        g = activate(z[:, 2], activation)
-        c = np.where(active, f * c + i * g, c)
-        h = np.where(active, o * activate(c, activation), h)
-        if cells is not None:
-            cells[:, t] = c
-            gates[:, t] = np.where(active[..., None], np.stack([i, f, g, o], 1), gates[:, t])
-        if sequences:
-            out[:, step] = np.where(active if zero_masked else seen, h, 0)
-    last_h[...], last_c[...] = h, c
-    if not sequences:
-        out[...] = np.where(seen, h, 0)
+def project(z, x, kernel, bias, gates, units):
+    """x @ kernel + bias (batch, time, gates, units), or z where x is None; put into z, where there is one."""
+    if x is None:
+        return z
+    z = np.empty((*x.shape[:2], gates, units), x.dtype) if z is None else z.reshape(*x.shape[:2], gates, units)
+    z[...] = (x @ unpacked(kernel, x.shape[-1], gates * units)).reshape(z.shape)
+    if bias is not None:
+        z += bias.reshape(gates, units)
+    return z
+
+
+def project_grad(block, d_gates, d_x, d_kernel, x, kernel, *others):
+    """What is made of d (batch, time, gates, units), for x, and for others, (d_kernel, left) each; those that are not None."""
+    d = d_gates.reshape(*d_gates.shape[:2], int(np.prod(d_gates.shape[2:])))
+    if d_x is not None:
+        d_x[...] = d @ unpacked(kernel, d.shape[-1], d_x.shape[-1])
+    for share, left in ((d_kernel, x), *others):
+        for k in range(0 if share is None else len(share)):
+            rows = slice(k * block, (k + 1) * block)
+            share[k] = np.tensordot(left[rows], d[rows], ((0, 1), (0, 1))).reshape(share[k].shape)
 
 
 def slope(y, activation):
@@ -118,96 +123,31 @@ def slope(y, activation):
             4: lambda: ((y > 0) & (y < 6)).astype(y.dtype)}[activation]()
 
 
-@twin(flops=lambda *, batch, time, units, **_: batch * time * units * (8 * units + 30))
-def lstm_grad(d_gates, d_initial_h, d_initial_c, d_bias, used, d_recurrent_mask, d_out, d_last_h, d_last_c, gates, previous, cells,
-              panels, initial_c, mask, recurrent_mask, *, batch, time, units, block, sequences, zero_masked, backwards, activation,
-              recurrent_activation, rounded):
-    if rounded:
-        panels = unpaired(panels.reshape(-1, 2 * units, PANEL), 4 * units).astype(gates.dtype)
-    transposed = unpacked(panels, 4 * units, units)
-    on = np.ones((batch, time), bool) if mask is None else mask.reshape(batch, time) != 0
-    steps = steps_of(time, backwards)
-    seen = np.logical_or.accumulate(on[:, [t for _, t in steps]], 1)
-    d_h, d_c = d_last_h.copy(), d_last_c.copy()
-    if d_recurrent_mask is not None:
-        d_recurrent_mask[...] = 0
-    if not sequences and time:
-        d_h += np.where(seen[:, -1:], d_out, 0)
-    for step, t in reversed(steps):
-        active = on[:, t, None]
-        if sequences:
-            d_h += np.where(active if zero_masked else seen[:, step, None], d_out[:, step], 0)
-        i, f, g, o = gates[:, t].transpose(1, 0, 2)
-        y = activate(cells[:, t], activation)
-        before = cells[:, t + 1 if backwards else t - 1] if step else 0 if initial_c is None else initial_c
-        d = d_c + d_h * o * slope(y, activation)
-        d_z = np.stack([d * g * slope(i, recurrent_activation), d * before * slope(f, recurrent_activation),
-                        d * i * slope(g, activation), d_h * y * slope(o, recurrent_activation)], 1)
-        d_gates[:, t] = np.where(active[..., None], d_z, 0)
-        d_c = np.where(active, d * f, d_c)
-        d_used = rounded_if(rounded, d_gates[:, t].reshape(batch, 4 * units)) @ transposed
-        if recurrent_mask is not None:
-            used[:, t] = previous[:, t] * recurrent_mask
-            if d_recurrent_mask is not None:
-                d_recurrent_mask += d_used * previous[:, t]
-            d_used = d_used * recurrent_mask
-        d_h = np.where(active, 0, d_h) + d_used
-    d_initial_h[...], d_initial_c[...] = d_h, d_c
-    for k in range(len(d_bias)):
-        d_bias[k] = d_gates[k * block : (k + 1) * block].sum((0, 1))
+def small_weights(units, columns):
+    """For cases of many units: weights such that rounding does not grow from step to step."""
+    return (np.sin(np.arange(units * columns)) / units ** 0.5).astype("float32").reshape(units, columns)
 
 
-@twin(flops=lambda *, batch, units, **_: batch * units * (8 * units + 30))
-def lstm_units(next, c, gates, out, previous, cells, h, panels, *, batch, time, units, step, sequences, backwards, activation,
-               recurrent_activation):
-    t = time - 1 - step if backwards else step
-    if previous is not None:
-        previous[:, t] = h
-    z = gates[:, t] + (h @ unpacked_gates(panels, units, 4)).reshape(batch, 4, units)
-    i, f, o = (activate(z[:, g], recurrent_activation) for g in (0, 1, 3))
-    g = activate(z[:, 2], activation)
-    c[...] = f * c + i * g
-    next[...] = o * activate(c, activation)
-    if cells is not None:
-        cells[:, t], gates[:, t] = c, np.stack([i, f, g, o], 1)
-    if sequences:
-        out[:, step] = next
-    elif step == time - 1:
-        out[...] = next
-    if previous is not None and step < time - 1:
-        previous[:, t - 1 if backwards else t + 1] = next
+# ---- the ops ----
 
+def together(*runs):
+    """Run generators that yield right before and right after the launch of one kernel, or never: these launches side by side."""
+    waiting = [next(run, True) is None for run in runs]
+    for k, run in enumerate(runs):
+        join(k > 0 and all(waiting))
+        try:
+            next(run, None)
+        finally:
+            join(False)
+    for run in runs:
+        next(run, None)
 
-@twin(flops=lambda *, batch, units, **_: batch * units * (8 * units + 30))
-def lstm_units_grad(d_gates, d_h, d_c, d_bias, d_out, gates, cells, panels, initial_c, *, batch, time, units, step, backwards, activation,
-                    recurrent_activation):
-    t, back = (time - 1 - step, 1) if backwards else (step, -1)
-    arriving = d_h.copy()
-    if step < time - 1:
-        arriving = d_gates[:, t - back].reshape(batch, 4 * units) @ unpacked(panels, 4 * units, units)
-    if step < 0:
-        d_h[...] = arriving
-        return
-    if step == time - 1:
-        d_bias[...] = d_h[...] = 0
-    if d_out is not None:
-        arriving = arriving + d_out[:, step]
-    i, f, g, o = gates[:, t].transpose(1, 0, 2)
-    y = activate(cells[:, t], activation)
-    before = cells[:, t + back] if step else 0 if initial_c is None else initial_c
-    d = d_c + arriving * o * slope(y, activation)
-    d_gates[:, t] = np.stack([d * g * slope(i, recurrent_activation), d * before * slope(f, recurrent_activation),
-                              d * i * slope(g, activation), arriving * y * slope(o, recurrent_activation)], 1)
-    d_c[...] = d * f
-    d_bias += d_gates[:, t].sum(0).reshape(d_bias.shape)
-
-
-# ---- the op ----
 
 class Recurrence(Op, abstract=True):
     """What the recurrent ops share: options, shape rule, projection of the inputs, gradients of the weights.
 
-    A subclass names its `gates` (a number) and `states`, the inputs of shape (batch, units) besides recurrent_mask.
+    A subclass names its `gates` (a number) and `states`, the inputs of shape (batch, units) besides recurrent_mask; its forth(outs,
+    *inputs) and back(d_outs, *d_inputs) are generators that `together` runs.
     """
     return_sequences: bool = False
     go_backwards: bool = False
@@ -215,6 +155,13 @@ class Recurrence(Op, abstract=True):
     activation: str = "tanh"
     bfloat16: bool = False
     gates, states = 1, ("initial_h",)
+    few_rows = (256, 16), (128, 4)           # where units, not rows, are shared out: so many units, and fewer rows
+
+    def forward(self, outs, *inputs):
+        together(self.forth(outs, *inputs))
+
+    def backward(self, d_outs, *d_inputs):
+        together(self.back(d_outs, *d_inputs))
 
     def check(self, x, kernel, recurrent_kernel, bias, mask, recurrent_mask, bias_shape=None, **states):
         """The shapes of the outputs; a ShapeError where the inputs do not fit."""
@@ -252,22 +199,84 @@ class Recurrence(Op, abstract=True):
     def result_dtype(self, *_):
         return [self.dtype] * (1 + len(self.states))
 
-    def sizes(self, batch, time, units):
+    def sizes(self, x, units):
         """What the kernels of a layer are told."""
-        about = {"batch": batch, "time": time, "units": units, "block": block_rows(batch, units), "sequences": self.return_sequences,
+        batch, time, features = x.shape
+        about = {"batch": batch, "time": time, "features": features, "units": units, "block": block_rows(batch, units), "sequences": self.return_sequences,
                  "zero_masked": self.zero_output_for_mask, "backwards": self.go_backwards, "activation": ACTIVATIONS[self.activation]}
         if "recurrent_activation" in self.options:
             about["recurrent_activation"] = ACTIVATIONS[self.recurrent_activation]
         return about
 
-    def projected(self, x, kernel, bias):
-        """x @ kernel + bias: (batch, time, gates * units)."""
-        batch, time, features = x.shape
-        columns = kernel.shape[1]
-        out = self.empty((batch, time, columns))
+    def in_runs(self, about):
+        """Whether the recurrence makes gates from inputs itself, and the gradients of weights: a matter of shape only.
+
+        Worth it where arrays of all steps are larger than the caches and weights smaller; blocks of rows must suffice for all threads.
+        """
+        features, units = about["features"], about["units"]
+        return (not self.bfloat16 and about["time"] > 0 and about["batch"] > (RUN_BLOCKS - 1) * about["block"] and
+                0 < features <= RUN_WIDTH and units <= RUN_WIDTH and (features + units) * self.gates * units <= RUN_WEIGHTS)
+
+    def projected(self, x, kernel, bias, about):
+        """x @ kernel + bias, (batch, time, gates, units), and three Nones; or, in runs, room for the gates, and x, panels, bias."""
+        (batch, time, features), columns = x.shape, kernel.shape[1]
+        out = None if self.in_runs(about) and not self.traced else self.empty((batch, time, self.gates, columns // self.gates))
+        if self.in_runs(about):
+            return out, (x, packed(self, kernel, features, columns), bias)
         product(self, out, x, kernel, bias, rows=batch * time, columns=columns, depth=features, left_row=features, left_depth=1,
                 right_depth=columns, right_column=1)
-        return out
+        return out, (None, None, None)
+
+    def by_units(self, about, mask, recurrent_mask):
+        """Whether units, not rows, are shared out, a call a step: of few rows each would read all the weights, which are many."""
+        few = any(0 < about["batch"] < rows for units, rows in self.few_rows if about["units"] >= units)
+        return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about.get("rounded")
+
+    def each_step(self, kernel, about, last_h, h, before, after):
+        """A call kernel(h after, *before, h, *after) for each step."""
+        spare = [self.empty(last_h.shape), self.empty(last_h.shape)]
+        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "rounded")}
+        if h is None:
+            h = self.empty(last_h.shape)
+            kernels.fill(h, size=h.size, value=0.0)
+        for step in range(about["time"]):
+            to = last_h if step == about["time"] - 1 else spare[step % 2]
+            kernel(to, *before, h, *after, step=step, **about)
+            h = to
+
+    def each_step_grad(self, kernel, about, d_h, d_outs, before, after):
+        """A call kernel(*before, d_out, *after) for each step, and one before the first; d_h: one of these, what arrives at the last h."""
+        d_out, d_last_h = d_outs[:2]
+        kernels.copy(d_h, d_last_h, size=d_h.size)
+        if not about["sequences"]:
+            kernels.accumulate(d_h, d_out, size=d_h.size)
+            d_out = None
+        about = {k: v for k, v in about.items() if k not in ("features", "block", "zero_masked", "sequences", "rounded")}
+        for step in range(about["time"] - 1, -2, -1):
+            kernel(*before, d_out, *after, step=step, **about)
+
+    def used(self, previous, recurrent_mask):
+        """What h @ recurrent_kernel multiplied, at all steps."""
+        if recurrent_mask is None:
+            return previous
+        used = self.empty(previous.shape)
+        broadcast(self, kernels.multiply, used, previous, recurrent_mask.reshape(len(previous), 1, -1))
+        return used
+
+    def products(self, about, x, kernel, d_x, d_kernel, d_recurrent_kernel):
+        """What the way back fills and needs to make all that is made of the gates' gradients: d_x and the blocks' shares of both kernels'
+        gradients; x and kernel transposed. Nones where the products are apart."""
+        if not self.in_runs(about):
+            return (None,) * 3, (None, None)
+        blocks = -(-about["batch"] // about["block"])
+        shares = [None if d is None else self.empty((blocks, *d.shape)) for d in (d_kernel, d_recurrent_kernel)]
+        return (d_x, *shares), (x, None if d_x is None else packed_transposed(self, kernel, kernel.shape[1], x.shape[2]))
+
+    def add_shares(self, gradients, of_all):
+        """Each gradient = the sum of the blocks' shares of it; where neither is None."""
+        for d, shares in zip(gradients, of_all):
+            if d is not None and shares is not None:
+                kernels.sum_parts(d, shares, outer=1, count=len(shares), size=d.size)
 
     def d_inputs(self, d_x, d_gates, kernel):
         """The gradient of x from that of its projection."""
@@ -305,147 +314,3 @@ def walked(op, x, step, states, mask):
         for s, value in zip(last, now):
             s[n] = value
     return [sequence if op.return_sequences else sequence[:, -1] if time else np.zeros((batch, units)), *last]
-
-
-class LSTM(Recurrence):
-    """Long short-term memory: the outputs, the last h and the last c.
-
-    x                 (batch, time, features)
-    kernel            (features, 4 * units)   gates in the order input, forget, cell, output
-    recurrent_kernel  (units, 4 * units)
-    bias              (4 * units), or None
-    initial_h         (batch, units), or None: zeros
-    initial_c         (batch, units), or None: zeros
-    mask              (batch, time) bool, or None; False: the state stays, and the output is the one before
-    recurrent_mask    (batch, units), or None; h is multiplied by it before each product with recurrent_kernel (recurrent dropout)
-    returns           (batch, time, units) with return_sequences, else (batch, units), the last output;
-                      (batch, units) h;  (batch, units) c after the last step
-
-    go_backwards goes through time from its end; the outputs are in the order in which they were computed. An output before the
-    first step that is not masked is 0, and with zero_output_for_mask each masked one of a sequence.
-
-        i, f, o = recurrent_activation(x @ W + h @ U + b)      g = activation(x @ W + h @ U + b)
-        c = f c + i g                                          h = o activation(c)
-    """
-    recurrent_activation: str = "sigmoid"
-    gates, states = 4, ("initial_h", "initial_c")
-
-    def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
-        return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h, initial_c=initial_c)
-
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
-        batch, time, _ = x.shape
-        units = len(recurrent_kernel)
-        gates = self.projected(x, kernel, bias).reshape(batch, time, 4, units)
-        panels = (rounded_gates if self.bfloat16 else packed_gates)(self, recurrent_kernel, units, 4)
-        about, previous, cells = {**self.sizes(batch, time, units), "rounded": self.bfloat16}, None, None
-        if self.traced:
-            previous, cells = self.empty((batch, time, units)), self.empty((batch, time, units))
-            self.saved = x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about
-        if self._apart(about, mask, recurrent_mask):
-            return self._by_units(outs, gates, previous, cells, panels, initial_h, initial_c, about)
-        kernels.lstm(*outs, gates, previous, cells, panels, initial_h, initial_c, mask, recurrent_mask, **about)
-
-    @staticmethod
-    def _apart(about, mask, recurrent_mask):
-        """Whether units, not rows, are shared out, a call a step: of few rows each would read all the weights, which are many."""
-        batch, units = about["batch"], about["units"]
-        few = 0 < batch < (16 if units >= 256 else 4 if units >= 128 else 0)
-        return few and about["time"] > 0 and mask is None and recurrent_mask is None and not about["rounded"]
-
-    def _by_units(self, outs, gates, previous, cells, panels, initial_h, initial_c, about):
-        """A call a step: each thread has its own units."""
-        (out, last_h, c), time = outs, about["time"]
-        about = {k: v for k, v in about.items() if k not in ("block", "zero_masked", "rounded")}
-        h, spare = initial_h, [self.empty(last_h.shape), self.empty(last_h.shape)]
-        if initial_c is None:
-            kernels.fill(c, size=c.size, value=0.0)
-        else:
-            kernels.copy(c, initial_c, size=c.size)
-        if h is None:
-            h = self.empty(last_h.shape)
-            kernels.fill(h, size=h.size, value=0.0)
-        for step in range(time):
-            to = last_h if step == time - 1 else spare[step % 2]
-            kernels.lstm_units(to, c, gates, out, previous, cells, h, panels, step=step, **about)
-            h = to
-
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
-                 d_recurrent_mask=None):
-        x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about = self.saved
-        batch, units = len(x), about["units"]
-        apart = self._apart(about, mask, recurrent_mask)
-        blocks = 1 if apart else -(-batch // about["block"])
-        if self.bfloat16:
-            panels = pack(self, recurrent_kernel, depth=4 * units, columns=units, b_depth=1, b_column=4 * units)
-        else:
-            panels = packed_transposed(self, recurrent_kernel, units, 4)
-        d_gates, shares = self.empty(gates.shape), self.empty((blocks, 4, units))
-        d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
-        used = None if recurrent_mask is None else self.empty(previous.shape)
-        if apart:
-            self._by_units_grad(d_outs, d_gates, d_initial_h, d_initial_c, shares, gates, cells, panels, initial_c, about)
-        else:
-            kernels.lstm_grad(d_gates, d_initial_h, d_initial_c, shares, used, d_recurrent_mask, *d_outs, gates, previous, cells, panels,
-                              initial_c, mask, recurrent_mask, **about)
-        if d_bias is not None:
-            kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=4 * units)
-        self.d_inputs(d_x, d_gates, kernel)
-        self.d_weight(d_kernel, x, d_gates)
-        self.d_weight(d_recurrent_kernel, previous if used is None else used, d_gates)
-
-    def _by_units_grad(self, d_outs, d_gates, d_h, d_c, d_bias, gates, cells, panels, initial_c, about):
-        d_out, d_last_h, d_last_c = d_outs
-        kernels.copy(d_c, d_last_c, size=d_c.size)
-        kernels.copy(d_h, d_last_h, size=d_h.size)
-        if not about["sequences"]:
-            kernels.accumulate(d_h, d_out, size=d_h.size)
-            d_out = None
-        about = {k: v for k, v in about.items() if k not in ("block", "zero_masked", "sequences", "rounded")}
-        for step in range(about["time"] - 1, -2, -1):
-            kernels.lstm_units_grad(d_gates, d_h, d_c, d_bias[0], d_out, gates, cells, panels, initial_c, step=step, **about)
-
-    cases = [
-        case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),
-        case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(12,), return_sequences=True),
-        case(x=(2, 3, 5), kernel=(5, 68), recurrent_kernel=(17, 68), bias=None, initial_h=(2, 17), initial_c=(2, 17), go_backwards=True),
-        case(x=(9, 3, 3), kernel=(3, 16), recurrent_kernel=(4, 16), bias=(16,), initial_h=(9, 4), initial_c=(9, 4),
-             mask=np.arange(27).reshape(9, 3) % 4 < 2, return_sequences=True),
-        case(x=(4, 3, 2), kernel=(2, 20), recurrent_kernel=(5, 20), bias=(20,), mask=np.arange(12).reshape(4, 3) % 5 > 2, go_backwards=True,
-             return_sequences=True, zero_output_for_mask=True, recurrent_mask=(4, 5)),
-        case(x=(2, 4, 3), kernel=(3, 12), recurrent_kernel=(3, 12), bias=(12,), initial_c=(2, 3), initial_h=(2, 3),
-             mask=np.array([[False] * 4, [False, True, True, False]]), activation="linear", recurrent_activation="tanh"),
-        case(x=(13, 2, 2), kernel=(2, 132), recurrent_kernel=(33, 132), bias=(132,), recurrent_mask=(13, 33)),
-        case(x=(2, 3, 2), kernel=(2, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True),
-        case(x=(3, 2, 1), kernel=(1, 516), recurrent_kernel=(129, 516), bias=(516,), initial_h=(3, 129), initial_c=(3, 129), go_backwards=True),
-        case(x=(2, 0, 3), kernel=(3, 8), recurrent_kernel=(2, 8), bias=(8,), initial_h=(2, 2)),
-        case(x=(0, 3, 2), kernel=(2, 8), recurrent_kernel=(2, 8), bias=(8,), return_sequences=True),
-        case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(12,), return_sequences=True, bfloat16=True),
-        case(x=(9, 3, 3), kernel=(3, 132), recurrent_kernel=(33, 132), bias=(132,), initial_h=(9, 33), initial_c=(9, 33),
-             mask=np.arange(27).reshape(9, 3) % 4 < 2, recurrent_mask=(9, 33), go_backwards=True, bfloat16=True),
-        case(x=(17, 2, 3), kernel=(3, 128), recurrent_kernel=(32, 128), bias=None, bfloat16=True),
-    ]
-    bench = [case(x=(32, 80, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,)),
-             case(x=(32, 100, 128), kernel=(128, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True),
-             case(x=(64, 50, 256), kernel=(256, 1024), recurrent_kernel=(256, 1024), bias=(1024,), return_sequences=True),
-             case(x=(1, 80, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,)),
-             case(x=(1, 25, 128), kernel=(128, 512), recurrent_kernel=(128, 512), bias=(512,), return_sequences=True)]
-    wrong = [case(x=(3, 4), kernel=(2, 12), recurrent_kernel=(3, 12)), case(x=(3, 4, 3), kernel=(2, 12), recurrent_kernel=(3, 12)),
-             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 11)), case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(11,)),
-             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), initial_h=(3, 2)),
-             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), mask=np.ones((3, 3), bool)),
-             case(x=(3, 4, 2), kernel=(2, 12), recurrent_kernel=(3, 12), activation="elu")]
-
-    def definition(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
-        act, recurrent_act, shape = ACTIVATION[self.activation], ACTIVATION[self.recurrent_activation], (len(x), len(recurrent_kernel))
-
-        def step(x, n, h, c):
-            u = h if recurrent_mask is None else h * recurrent_mask[n]
-            i, f, g, o = np.split(x @ kernel + u @ recurrent_kernel + (0 if bias is None else bias), 4)
-            c = recurrent_act(f) * c + recurrent_act(i) * act(g)
-            return recurrent_act(o) * act(c), c
-
-        return walked(self, x, step, [np.zeros(shape) if s is None else s for s in (initial_h, initial_c)], mask)
-
-
-lstm = LSTM.apply

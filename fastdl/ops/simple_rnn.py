@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..op import case, kernels, twin
-from .linear import activate, panel_floats
-from .recurrent import ACTIVATION, Recurrence, packed_transposed, slope, steps_of, unpacked, walked
+from .linear import activate
+from .recurrent import ACTIVATION, Recurrence, packed, packed_transposed, project, project_grad, slope, small_weights, steps_of, unpacked, walked
 
 __all__ = ["simple_rnn"]
 
@@ -12,19 +12,20 @@ __all__ = ["simple_rnn"]
 # ---- twins ----
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
-def simple_rnn(out, last_h, inputs, previous, panels, initial_h, mask, recurrent_mask, *, batch, time, units, block, sequences,
-               zero_masked, backwards, activation):
+def simple_rnn(out, last_h, y, previous, x, kernel, bias, panels, initial_h, mask, recurrent_mask, *, batch, time, features, units,
+               block, sequences, zero_masked, backwards, activation):
+    y = project(y, x, kernel, bias, 1, units).reshape(batch, time, units)
     kernel = unpacked(panels, units, units)
-    h = np.zeros((batch, units), inputs.dtype) if initial_h is None else initial_h.copy()
+    h = np.zeros((batch, units), out.dtype) if initial_h is None else initial_h.copy()
     seen = np.zeros((batch, 1), bool)
     for step, t in steps_of(time, backwards):
         active = np.ones((batch, 1), bool) if mask is None else mask.reshape(batch, time)[:, t, None] != 0
         seen |= active
-        y = activate(inputs[:, t] + (h if recurrent_mask is None else h * recurrent_mask) @ kernel, activation)
+        new = activate(y[:, t] + (h if recurrent_mask is None else h * recurrent_mask) @ kernel, activation)
         if previous is not None:
             previous[:, t] = h
-            inputs[:, t] = np.where(active, y, inputs[:, t])
-        h = np.where(active, y, h)
+            y[:, t] = np.where(active, new, y[:, t])
+        h = np.where(active, new, h)
         if sequences:
             out[:, step] = np.where(active if zero_masked else seen, h, 0)
     last_h[...] = h
@@ -32,9 +33,44 @@ def simple_rnn(out, last_h, inputs, previous, panels, initial_h, mask, recurrent
         out[...] = np.where(seen, h, 0)
 
 
+@twin(flops=lambda *, batch, units, **_: batch * units * (2 * units + 10))
+def simple_rnn_units(next, y, out, previous, h, panels, *, batch, time, units, step, sequences, backwards, activation):
+    t = time - 1 - step if backwards else step
+    if previous is not None:
+        previous[:, t] = h
+    next[...] = activate(y[:, t] + h @ unpacked(panels, units, units), activation)
+    if previous is not None:
+        y[:, t] = next
+    if sequences:
+        out[:, step] = next
+    elif step == time - 1:
+        out[...] = next
+    if previous is not None and step < time - 1:
+        previous[:, t - 1 if backwards else t + 1] = next
+
+
+@twin(flops=lambda *, batch, units, **_: batch * units * (2 * units + 10))
+def simple_rnn_units_grad(d_inputs, d_h, d_bias, d_out, y, panels, *, batch, time, units, step, backwards, activation):
+    t, back = (time - 1 - step, 1) if backwards else (step, -1)
+    arriving = d_h.copy()
+    if step < time - 1:
+        arriving = arriving + d_inputs[:, t - back] @ unpacked(panels, units, units)
+    if step < 0:
+        d_h[...] = arriving
+        return
+    if step == time - 1:
+        d_bias[...] = 0
+    if d_out is not None:
+        arriving = arriving + d_out[:, step]
+    d_inputs[:, t] = arriving * slope(y[:, t], activation)
+    d_h[...] = 0
+    d_bias += d_inputs[:, t].sum(0)
+
+
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (2 * units + 10))
-def simple_rnn_grad(d_inputs, d_initial_h, d_bias, used, d_recurrent_mask, d_out, d_last_h, y, previous, panels, mask, recurrent_mask, *,
-                    batch, time, units, block, sequences, zero_masked, backwards, activation):
+def simple_rnn_grad(d_inputs, d_x, d_kernel, d_recurrent_kernel, d_initial_h, d_bias, d_recurrent_mask, d_out, d_last_h, y, previous, x,
+                    kernel, panels, mask, recurrent_mask, *, batch, time, features, units, block, sequences, zero_masked, backwards, activation):
+    d_inputs = np.empty_like(y) if d_inputs is None else d_inputs
     transposed = unpacked(panels, units, units)
     on = np.ones((batch, time), bool) if mask is None else mask.reshape(batch, time) != 0
     steps = steps_of(time, backwards)
@@ -51,13 +87,13 @@ def simple_rnn_grad(d_inputs, d_initial_h, d_bias, used, d_recurrent_mask, d_out
         d_used = d_inputs[:, t] @ transposed
         d_h = np.where(active, 0, d_h) + d_used * scale
         d_scale += d_used * previous[:, t]
-        if used is not None:
-            used[:, t] = previous[:, t] * scale
     d_initial_h[...] = d_h
     if d_recurrent_mask is not None:
         d_recurrent_mask[...] = d_scale
     for k in range(len(d_bias)):
         d_bias[k] = d_inputs[k * block: (k + 1) * block].sum((0, 1))
+    project_grad(block, d_inputs, d_x, d_kernel, x, kernel,
+                 (d_recurrent_kernel, previous if recurrent_mask is None else previous * recurrent_mask[:, None]))
 
 
 # ---- the op ----
@@ -78,35 +114,48 @@ class SimpleRNN(Recurrence):
     h = activation(x @ W + h @ U + b); options as of lstm.
     """
 
+    few_rows = ((512, 8),)
+
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h)
 
-    def forward(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
+    def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
-        inputs = self.projected(x, kernel, bias)
-        panels = self.prepared((panel_floats(units, units),), lambda to: kernels.pack(
-            to, recurrent_kernel, depth=units, columns=units, row=units, column=1), recurrent_kernel)
-        about, previous = self.sizes(batch, time, units), None
+        about, previous = self.sizes(x, units), None
+        y, of_x = self.projected(x, kernel, bias, about)
+        y = None if y is None else y.reshape(batch, time, units)
+        panels = packed(self, recurrent_kernel, units, units)
         if self.traced:
             previous = self.empty((batch, time, units))
-            self.saved = x, kernel, recurrent_kernel, inputs, previous, mask, recurrent_mask, about
-        kernels.simple_rnn(*outs, inputs, previous, panels, initial_h, mask, recurrent_mask, **about)
+            self.saved = x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about
+        if self.by_units(about, mask, recurrent_mask):
+            out, last_h = outs
+            return self.each_step(kernels.simple_rnn_units, about, last_h, initial_h, (y, out, previous), (panels,))
+        yield
+        kernels.simple_rnn(*outs, y, previous, *of_x, panels, initial_h, mask, recurrent_mask, **about)
 
-    def backward(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
+    def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_mask=None, d_recurrent_mask=None):
         x, kernel, recurrent_kernel, y, previous, mask, recurrent_mask, about = self.saved
-        batch, units = len(x), about["units"]
-        blocks = -(-batch // about["block"])
-        d_inputs, shares = self.empty((*y.shape[:2], 1, units)), self.empty((blocks, units))
+        batch, units, in_runs = len(x), about["units"], self.in_runs(about)
+        by_units = self.by_units(about, mask, recurrent_mask)
+        of_bias, d_inputs = self.empty((1 if by_units else -(-batch // about["block"]), units)), None if in_runs else self.empty(y.shape)
         d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
-        used = None if recurrent_mask is None else self.empty(previous.shape)
-        kernels.simple_rnn_grad(d_inputs.reshape(y.shape), d_initial_h, shares, used, d_recurrent_mask, *d_outs, y, previous,
-                                packed_transposed(self, recurrent_kernel, units, 1), mask, recurrent_mask, **about)
-        if d_bias is not None:
-            kernels.sum_parts(d_bias, shares, outer=1, count=blocks, size=units)
-        self.d_inputs(d_x, d_inputs, kernel)
-        self.d_weight(d_kernel, x, d_inputs)
-        self.d_weight(d_recurrent_kernel, previous if used is None else used, d_inputs)
+        made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
+        panels = packed_transposed(self, recurrent_kernel, units, units)
+        if by_units:
+            self.each_step_grad(kernels.simple_rnn_units_grad, about, d_initial_h, d_outs, (d_inputs, d_initial_h, of_bias[0]), (y, panels))
+        else:
+            yield
+            kernels.simple_rnn_grad(d_inputs, *made, d_initial_h, of_bias, d_recurrent_mask, *d_outs, y, previous, *needed, panels, mask,
+                                    recurrent_mask, **about)
+            yield
+        self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
+        if not in_runs:
+            d_inputs = d_inputs.reshape(*y.shape[:2], 1, units)
+            self.d_inputs(d_x, d_inputs, kernel)
+            self.d_weight(d_kernel, x, d_inputs)
+            self.d_weight(d_recurrent_kernel, self.used(previous, recurrent_mask), d_inputs)
 
     MASK = np.arange(27).reshape(9, 3) % 4 < 2
     cases = [
@@ -116,6 +165,12 @@ class SimpleRNN(Recurrence):
         case(x=(9, 3, 3), kernel=(3, 4), recurrent_kernel=(4, 4), bias=(4,), initial_h=(9, 4), mask=MASK, return_sequences=True),
         case(x=(9, 3, 2), kernel=(2, 5), recurrent_kernel=(5, 5), bias=(5,), mask=MASK, go_backwards=True, return_sequences=True,
              zero_output_for_mask=True, recurrent_mask=(9, 5)),
+        case(x=(29, 3, 5), kernel=(5, 3), recurrent_kernel=(3, 3), bias=(3,), return_sequences=True, recurrent_mask=(29, 3)),
+        case(x=(32, 70, 3), kernel=small_weights(3, 16), recurrent_kernel=small_weights(16, 16), bias=(16,), return_sequences=True),
+        case(x=(31, 67, 2), kernel=(2, 4), recurrent_kernel=(4, 4), bias=None, initial_h=(31, 4), go_backwards=True,
+             mask=np.arange(31 * 67).reshape(31, 67) % 11 > 9),
+        case(x=(2, 3, 1), kernel=(1, 512), recurrent_kernel=small_weights(512, 512), bias=(512,), return_sequences=True),
+        case(x=(1, 2, 1), kernel=(1, 513), recurrent_kernel=small_weights(513, 513), bias=None, initial_h=(1, 513), go_backwards=True),
         case(x=(13, 2, 2), kernel=(2, 49), recurrent_kernel=(49, 49), bias=(49,), recurrent_mask=(13, 49), activation="relu"),
         case(x=(2, 4, 3), kernel=(3, 3), recurrent_kernel=(3, 3), bias=(3,), initial_h=(2, 3), activation="linear",
              mask=np.array([[False] * 4, [False, True, True, False]])),

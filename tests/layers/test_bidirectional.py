@@ -49,3 +49,14 @@ def test_messages():
         Bidirectional(LSTM(2), merge_mode="max")
     with pytest.raises(ValueError, match="layer is int; wanted is a recurrent layer"):
         Bidirectional(3)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, layers.SimpleRNN])
+@pytest.mark.parametrize("batch, units, other", [(3, 6, 4), (2, 512, 6), (40, 16, 16)])
+def test_both_layers_at_once_give_what_each_gives_alone(kind, batch, units, other):
+    x = np.random.default_rng(1).standard_normal((batch, 5, 4)).astype("float32")
+    both = Bidirectional(kind(units, return_sequences=True), merge_mode=None, backward_layer=kind(other, return_sequences=True, go_backwards=True))
+    y, z = both(x)
+    assert both._alike()
+    np.testing.assert_array_equal(both.forward_layer(x).numpy(), y.numpy())
+    np.testing.assert_array_equal(both.backward_layer(x).numpy()[:, ::-1], z.numpy())

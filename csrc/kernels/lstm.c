@@ -1,6 +1,7 @@
 /* Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
 
-   The projection of all inputs is one matrix product beforehand; `gates` holds it when the recurrence starts. Two ways to share
+   The projection of all inputs is one matrix product beforehand, and `gates` holds it when the recurrence starts; or, where weights
+   are small, it is made by runs of steps (gates.h), and `gates` only keeps the gates for the way back. Two ways to share
    the work, chosen by the shape: an item is a block of batch rows that goes through all time steps, and no thread waits for
    another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights stay in its thread's
    cache. */
@@ -57,8 +58,9 @@ typedef struct lstm_step {               /* what a step works on, from the block
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next, *c;                     /* (rows, units) */
     int64_t row;                         /* floats from row to row of these four */
+    const float *inputs;                 /* (rows, 4, units): what the inputs give; may be gates */
     float *gates, *cells, *out, *previous;   /* at this time, previous at the next; or null */
-    int64_t row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
+    int64_t row_inputs, row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
     gate_mask mask;
 } lstm_step;
 
@@ -68,11 +70,15 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
 {
     const int64_t units = s->units, keep = s->cells != 0, n = plain ? VL : least(units - unit, VL);
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
-        if (!plain && !s->mask.active[row + i]) continue;
+        const float *inputs = s->inputs + (row + i) * s->row_inputs + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
-        const vf input = gate_activate(z[4 * i] + vload_n(gates, n), recurrent_activation);
-        const vf forget = gate_activate(z[4 * i + 1] + vload_n(gates + units, n), recurrent_activation);
-        const vf cell = gate_activate(z[4 * i + 2] + vload_n(gates + 2 * units, n), activation);
+        if (!plain && !s->mask.active[row + i]) {
+            if (keep) gate_leave(gates, inputs, units, 4, n);
+            continue;
+        }
+        const vf input = gate_activate(z[4 * i] + vload_n(inputs, n), recurrent_activation);
+        const vf forget = gate_activate(z[4 * i + 1] + vload_n(inputs + units, n), recurrent_activation);
+        const vf cell = gate_activate(z[4 * i + 2] + vload_n(inputs + 2 * units, n), activation);
         vstore_n(c, vfma(forget, vload_n(c, n), input * cell), n);
         if (keep) {
             vstore_n(gates, input, n);
@@ -85,10 +91,9 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
         const vf c = vload_n(s->c + at, n);
         vf h;
         if (plain || s->mask.active[row + i]) {
-            float *gates = s->gates + (row + i) * s->row_gates + 3 * units + unit;
-            const vf output = gate_activate(z[4 * i + 3] + vload_n(gates, n), recurrent_activation);
+            const vf output = gate_activate(z[4 * i + 3] + vload_n(s->inputs + (row + i) * s->row_inputs + 3 * units + unit, n), recurrent_activation);
             h = output * gate_activate(c, activation);
-            if (keep) vstore_n(gates, output, n);
+            if (keep) vstore_n(s->gates + (row + i) * s->row_gates + 3 * units + unit, output, n);
         } else h = vload_n(s->h + at, n);
         vstore_n(s->next + at, h, n);
         if (keep) vstore_n(s->cells + (row + i) * s->row_units + unit, c, n);
@@ -118,9 +123,13 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     float *out;           /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     float *last_h;        /* (batch, units) */
     float *last_c;        /* (batch, units) */
-    float *gates;         /* (batch, time, 4, units): before, what the inputs give; after, with cells, the gates where not masked */
+    OPTIONAL float *gates;               /* (batch, time, 4, units): before, but with x, what the inputs give; after, with cells, the gates
+                                            where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *cells;               /* (batch, time, units): c after each step */
+    OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here */
+    OPTIONAL const float *kernel;        /* (features, 4 units) by pack */
+    OPTIONAL const float *bias;          /* (4, units) */
     const void *panels;                  /* of recurrent_kernel, by pack_gates; rounded: by pack_gates_bf16 */
     OPTIONAL const float *initial_h;     /* (batch, units) */
     OPTIONAL const float *initial_c;     /* (batch, units) */
@@ -128,6 +137,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     OPTIONAL const float *recurrent_mask;   /* (batch, units): h is multiplied by it for the product */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;        /* rows of an item, at most BLOCK_MOST; block * units at most 32768 */
     int64_t sequences;
@@ -138,36 +148,41 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     int64_t rounded;)     /* the operands of h @ U to bfloat16 */
 {
     const uint32_t state = a->rounded ? flush_denormals() : 0;
-    const int64_t units = a->units, time = a->time, row = gate_stride(units);
+    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(4 * units);
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), ahead = a->backwards ? -1 : 1;
         float *h = (float *)worker->scratch, *next = h + rows * row, *c = next + rows * row, *used = c + rows * row;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         lstm_step s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? pieces(units, 2) : units, .units = units, .c = c, .row = row,
-                        .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units, .activation = a->activation, .recurrent_activation = a->recurrent_activation,
+                        .row_inputs = a->x ? row_z : time * 4 * units, .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
+                        .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
-        gate_load(h, row, a->initial_h ? a->initial_h + first * units : 0, rows, units);
-        gate_load(c, row, a->initial_c ? a->initial_c + first * units : 0, rows, units);
+        gate_copy(h, row, a->initial_h ? a->initial_h + first * units : 0, units, rows, units);
+        gate_copy(c, row, a->initial_c ? a->initial_c + first * units : 0, units, rows, units);
+        gate_run run = { .rows = rows, .time = time, .backwards = a->backwards };
+        float *inputs = used + 2 * rows * row;
         for (int64_t step = 0; step < time; step++) {
+            if (a->x && step == run.first + run.steps) {
+                run.first = step, run.steps = least(gate_run_steps(rows, 4 * units), time - step);
+                gate_project(&run, inputs, row_z, a->x + first * time * a->features, a->kernel, a->bias, a->features, 4 * units);
+            }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
-            for (int64_t i = 0; i < rows && a->previous && !step; i++)
-                memcpy(a->previous + (place + i * time) * units, h + i * row, (size_t)units * sizeof(float));
+            if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
-            s.gates = a->gates + place * 4 * units, s.ahead = more * ahead * 4 * units;
+            s.gates = a->gates ? a->gates + place * 4 * units : 0, s.ahead = a->gates ? more * ahead * 4 * units : 0;
+            s.inputs = a->x ? inputs + (step - run.first) * rows * row_z : s.gates;
             s.cells = a->cells ? a->cells + place * units : 0;
             s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
             lstm_rows(&s, rows, 0, pieces(units, GATE_UNITS));
             float *swap = h; h = next; next = swap;
         }
-        gate_store(a->last_h + first * units, h, row, rows, units);
-        gate_store(a->last_c + first * units, c, row, rows, units);
-        if (!a->sequences)
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units; j++) a->out[(first + i) * units + j] = s.mask.seen[i] ? h[i * row + j] : 0;
+        gate_copy(a->last_h + first * units, units, h, row, rows, units);
+        gate_copy(a->last_c + first * units, units, c, row, rows, units);
+        if (!a->sequences) gate_last(a->out + first * units, h, row, &s.mask, rows, units);
     }
     if (a->rounded) keep_denormals(state);
 }
@@ -194,14 +209,14 @@ KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (
     const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
     const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
     lstm_step s = { .panels = a->panels, .depth = units, .units = units, .used = a->h, .h = a->h, .next = a->next, .c = a->c, .row = units,
+                    .inputs = a->gates + t * 4 * units, .row_inputs = time * 4 * units,
                     .gates = a->gates + t * 4 * units, .cells = a->cells ? a->cells + t * units : 0, .row_gates = time * 4 * units,
                     .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 4 * ahead,
                     .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,
                     .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                     .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
-    for (int64_t i = 0; i < a->batch && a->previous && !a->step; i++)
-        memcpy(a->previous + (i * time + t) * units + first, a->h + i * units + first, (size_t)some * sizeof(float));
+    if (a->previous && !a->step) gate_copy(a->previous + t * units + first, time * units, a->h + first, units, a->batch, some);
     lstm_rows(&s, a->batch, begin, end);
 }
 
@@ -215,9 +230,9 @@ typedef struct lstm_back {               /* a step of a block, backwards, from t
     float *d_h, *d_c, *d_z;              /* d_h: what is to be added (null: nothing); (rows, units), (rows, units), (rows, 4, units) */
     int64_t row, row_z;                  /* floats from row to row of these, and of late */
     const float *gates, *cells, *before; /* of this time; c before it, or null: 0 */
-    float *d_gates, *d_bias;             /* d_bias (4, units): added to */
-    const float *previous;               /* h before the step after; where it goes times the mask; the mask's gradient, added to; or null */
-    float *used, *d_scale;
+    float *d_bias;                       /* (4, units): added to */
+    const float *previous;               /* h before the step after; the mask's gradient, added to; or null */
+    float *d_scale;
     int64_t row_gates, row_units, row_before, row_out, ahead;
     gate_mask mask;
 } lstm_back;
@@ -233,10 +248,9 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
         const int64_t at = i * s->row + unit;
         vf d_h = s->late ? *z : vset(0);
         if (s->scale && s->late) {
-            const vf scale = vload_n(s->scale + i * units + unit, n), h = vload_n(s->previous + i * s->row_units + unit, n);
-            vstore_n(s->used + i * s->row_units + unit, h * scale, n);
+            const vf h = vload_n(s->previous + i * s->row_units + unit, n);
             if (s->d_scale) vstore_n(s->d_scale + i * units + unit, vfma(d_h, h, vload_n(s->d_scale + i * units + unit, n)), n);
-            d_h = d_h * scale;
+            d_h = d_h * vload_n(s->scale + i * units + unit, n);
         }
         if (s->d_h) d_h = d_h + vload_n(s->d_h + at, n);
         if (s->final) {
@@ -262,7 +276,6 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
         if (s->d_h) vstore_n(s->d_h + at, d_h, n);
         for (int g = 0; g < 4; g++) {
             vstore_n(s->d_z + i * s->row_z + g * units + unit, d[g], n);
-            vstore_n(s->d_gates + i * s->row_gates + g * units + unit, d[g], n);
             sum[g] = sum[g] + d[g];
         }
     }
@@ -291,13 +304,15 @@ static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int6
         }
 }
 
-/* Gradients of the sums of the gates at all times.  One item: a block of rows. */
+/* Gradients of the sums of the gates at all times, or all that is made of them.  One item: a block of rows. */
 KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (4 * a->units / 6.0 + 40),
-    float *d_gates;       /* (batch, time, 4, units) */
+    OPTIONAL float *d_gates;             /* (batch, time, 4, units) */
+    OPTIONAL float *d_x;                 /* (batch, time, features) */
+    OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share */
+    OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, 4, units): each block's share */
     float *d_initial_h;   /* (batch, units) */
     float *d_initial_c;   /* (batch, units) */
     float *d_bias;        /* (blocks, 4, units): each block's share */
-    OPTIONAL float *used;                /* (batch, time, units): with recurrent_mask, previous times it */
     OPTIONAL float *d_recurrent_mask;    /* (batch, units) */
     const float *d_out;                  /* (batch, time, units) in the order of the steps; without `sequences` (batch, units) */
     const float *d_last_h;               /* (batch, units) */
@@ -305,12 +320,15 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     const float *gates;                  /* (batch, time, 4, units) */
     const float *previous;               /* (batch, time, units) */
     const float *cells;                  /* (batch, time, units) */
+    OPTIONAL const float *x;             /* (batch, time, features): for d_kernel */
+    OPTIONAL const float *kernel;        /* transposed, (4 units, features), by pack: for d_x */
     const void *panels;                  /* of recurrent_kernel transposed, (4 units, units), by pack; rounded: by pack_bf16 */
     OPTIONAL const float *initial_c;     /* (batch, units) */
     OPTIONAL const uint8_t *mask;        /* (batch, time) */
     OPTIONAL const float *recurrent_mask;   /* (batch, units) */
     int64_t batch;
     int64_t time;
+    int64_t features;     /* of x */
     int64_t units;
     int64_t block;
     int64_t sequences;
@@ -321,47 +339,53 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     int64_t rounded;)
 {
     const uint32_t state = a->rounded ? flush_denormals() : 0;
-    const int64_t units = a->units, time = a->time, row = gate_stride(units), row_z = gate_stride(4 * units);
+    const int64_t units = a->units, columns = 4 * units, time = a->time, features = a->features, row = gate_stride(units), row_z = gate_stride(columns);
     const int64_t ahead = a->backwards ? units : -units;     /* from this time of `cells` to the step before */
     for (int64_t k = begin; k < end; k++) {
-        const int64_t first = k * a->block, rows = least(a->batch - first, a->block);
-        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *late = d_z + rows * row_z;
-        float *pairs = late + rows * row_z;
+        const int64_t first = k * a->block, rows = least(a->batch - first, a->block), steps = gate_run_steps(rows, columns), size = rows * row_z;
+        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
-        lstm_back s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? 2 * units : 4 * units, .units = units,
+        lstm_back s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? 2 * units : columns, .units = units,
                         .d_h = d_h, .d_c = d_c, .row = row, .row_z = row_z, .scale = scale,
-                        .d_bias = a->d_bias + k * 4 * units, .row_gates = time * 4 * units, .row_units = time * units,
+                        .d_bias = a->d_bias + k * columns, .row_gates = time * columns, .row_units = time * units,
                         .row_out = time * units, .d_scale = scale && a->d_recurrent_mask ? a->d_recurrent_mask + first * units : 0,
                         .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_mask_start(&s.mask, a->mask ? a->mask + first * time : 0, time, rows, a->backwards);
-        memset(s.d_bias, 0, (size_t)(4 * units) * sizeof(float));
+        memset(s.d_bias, 0, (size_t)columns * sizeof(float));
         if (s.d_scale) memset(s.d_scale, 0, (size_t)(rows * units) * sizeof(float));
-        gate_load(d_h, row, a->d_last_h + first * units, rows, units);
-        gate_load(d_c, row, a->d_last_c + first * units, rows, units);
-        if (!a->sequences)
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < units && s.mask.start[i] < time; j++) d_h[i * row + j] += a->d_out[(first + i) * units + j];
+        gate_copy(d_h, row, a->d_last_h + first * units, units, rows, units);
+        gate_copy(d_c, row, a->d_last_c + first * units, units, rows, units);
+        if (!a->sequences) gate_last_grad(d_h, row, a->d_out + first * units, &s.mask, time, rows, units);
+        gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
-            s.final = step < 0, s.late = step + 1 < time ? late : 0, s.d_z = d_z;
-            if (a->rounded && s.late) s.late = gate_round(pairs, late, row_z, rows, 4 * units);
-            if (scale && s.late) s.previous = a->previous + place * units - ahead, s.used = a->used + place * units - ahead;
+            s.final = step < 0, s.late = step + 1 < time ? d_z + (step + 1) % steps * size : 0;
+            if (a->rounded && s.late) s.late = gate_round(pairs, s.late, row_z, rows, columns);
+            if (scale && s.late) s.previous = a->previous + place * units - ahead;
             if (!s.final) {
                 gate_mask_back(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked, step);
                 s.d_out = a->sequences ? a->d_out + (first * time + step) * units : 0;
-                s.gates = a->gates + place * 4 * units, s.d_gates = a->d_gates + place * 4 * units;
+                s.gates = a->gates + place * columns, s.d_z = d_z + step % steps * size;
                 s.cells = a->cells + place * units;
                 s.before = step ? s.cells + ahead : a->initial_c ? a->initial_c + first * units : 0;
                 s.row_before = step ? time * units : units;
                 s.ahead = step > 1 ? ahead : 0;
             } else s.ahead = 0, s.d_h = d_h;
             lstm_rows_grad(&s, rows, 0, pieces(units, PANEL));
-            float *swap = late; late = d_z; d_z = swap;
             if (s.plain) s.d_h = 0;
+            if (step < 0 || step % steps) continue;
+            run.steps = run.first - step, run.first = step;
+            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, d_z, row_z, columns);
+            if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_z, row_z, a->kernel, features, columns);
+            if (a->d_kernel)
+                gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_z, row_z, columns, copy);
+            if (a->d_recurrent_kernel)
+                gate_weight_grad(&run, a->d_recurrent_kernel + k * units * columns, a->previous + first * time * units, scale, units, d_z, row_z,
+                                 columns, copy);
         }
-        gate_store(a->d_initial_h + first * units, d_h, row, rows, units);
-        gate_store(a->d_initial_c + first * units, d_c, row, rows, units);
+        gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
+        gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);
     }
     if (a->rounded) keep_denormals(state);
 }
@@ -396,7 +420,7 @@ KERNEL(lstm_units_grad, pieces(a->units, PANEL), 4.0 * PANEL * a->units * (a->ba
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
     for (int64_t g = 0; g < 4 && last; g++) memset(a->d_bias + g * units + first, 0, (size_t)some * sizeof(float));
     if (step >= 0) {
-        s.gates = a->gates + t * 4 * units, s.cells = a->cells + t * units, s.d_gates = s.d_z = a->d_gates + t * 4 * units;
+        s.gates = a->gates + t * 4 * units, s.cells = a->cells + t * units, s.d_z = a->d_gates + t * 4 * units;
         s.before = step ? s.cells + back : a->initial_c;
         s.d_out = a->d_out ? a->d_out + step * units : 0;
     }
