@@ -47,8 +47,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
                         : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
         UNROLL for (int i = 0; i < rows; i++) {
-            const vf y = sum[i][j] + bias;
-            sum[i][j] = vlesser(most_allowed, vpick(y < least_allowed, least_allowed, y));
+            sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, sum[i][j] + bias));
         }
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }

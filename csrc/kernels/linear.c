@@ -221,13 +221,17 @@ static void product_row(const product *t, int64_t row, int64_t column, int64_t c
         }
 }
 
-/* Cells begin <= i < end of the product, column after column of them. */
+/* Cells begin <= i < end of the product: row after row of them where rows are many, so that each thread has rows of its own, else
+   column after column. */
 static void product_range(const product *t, const cells *s, int64_t begin, int64_t end, float *scratch)
 {
+    const int tall = t->rows > t->columns;
+    const int64_t line = tall ? s->across : s->down;
     while (begin < end) {
-        const int64_t at = begin % s->down, whole = at == 0 && end - begin >= s->down;
-        const int64_t wide = whole ? (end - begin) / s->down : 1, high = whole ? s->down : least(s->down - at, end - begin);
-        const int64_t row = at * s->rows, column = begin / s->down * s->columns;
+        const int64_t at = begin % line, lines = at == 0 ? (end - begin) / line : 0, n = lines ? line : least(line - at, end - begin);
+        const int64_t across = tall ? at : begin / line, wide = tall ? n : most(lines, 1);
+        const int64_t down = tall ? begin / line : at, high = tall ? most(lines, 1) : n;
+        const int64_t row = down * s->rows, column = across * s->columns;
         const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
         const int narrow = product_narrow(t->rows, t->columns), turned = t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS;
         begin += wide * high;
