@@ -41,14 +41,19 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         at += 4 * a_depth;
         if (rows > 7) beyond += 4 * a_depth;
     }
+    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
     const int relu6 = t->activation == ACT_RELU6;
     const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
                         : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
-        UNROLL for (int i = 0; i < rows; i++) {
-            sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, sum[i][j] + bias));
-        }
+        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
+        if (residual)
+            UNROLL for (int i = 0; i < rows; i++) {
+                const float *x = residual + i * out_row + j * VL;
+                sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x) : vload_part(x, last));
+            }
+        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, sum[i][j]));
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
     }
@@ -86,11 +91,12 @@ static tile_function *const tiles[6][3][TILE_ROWS + 1] = {
     [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
 };
 
-void tile_end(float *out, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+void tile_end(float *out, const float *residual, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j += VL) {
-            const vf z = vload_n(out + i * out_row + j, columns - j);
+            vf z = vload_n(out + i * out_row + j, columns - j);
+            if (residual) z = z + vload_n(residual + i * out_row + j, columns - j);
             if (keep) vstore_n(keep + i * out_row + j, z, columns - j);
             const vf y = activation == ACT_GELU ? vgelu(z) : activation == ACT_SILU ? vsilu(z) : activate(z, activation);
             vstore_n(out + i * out_row + j, y, columns - j);
@@ -114,7 +120,7 @@ void tile_multiply(const tile *whole, int64_t rows)
             float *out = t.out + row * t.out_row + first;
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
-                tile_end(out, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
+                tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }

@@ -105,6 +105,9 @@ class Chain:
             kernel, bias = normalised(layer, self.normalization)
         activation = self.activation or layer._fused
         end = activation if residual is None else None
+        pixelwise = type(layer) is layers.Conv2D and (layer.groups, layer.kernel_size, layer.strides) == (1, (1, 1), (1, 1)) and not self.padding
+        if residual is not None and (pixelwise or type(layer) is layers.Dense) and residual.shape == (*x.shape[:-1], kernel.shape[-1]):
+            return ops.linear(x, ops.reshape(kernel, kernel.shape[-2:]), bias, activation=activation, residual=residual)
         if type(layer) is layers.Dense:
             y = ops.linear(x, kernel, bias, activation=end)
         else:
