@@ -228,7 +228,7 @@ SIMD vf vsign(vf x) { return vpick(x > vset(0), vset(1), vpick(x < vset(0), vset
 /* The larger and the smaller. A NaN in either wins, as in NumPy's maximum; of equal ones the first. */
 SIMD vf vmax(vf a, vf b) { return vpick(b != b, b, vgreater(b, a)); }
 SIMD vf vmin(vf a, vf b) { return vpick(b != b, b, vlesser(b, a)); }
-SIMD vf vrelu(vf x) { return vpick(x < vset(0), vset(0), x); }    /* NaN stays */
+SIMD vf vrelu(vf x) { return vgreater(vset(0), x); }    /* NaN and -0 stay */
 SIMD vi vtoint(vf x) { return __builtin_convertvector(x, vi); }    /* towards 0 */
 SIMD vf vtofloat(vi x) { return __builtin_convertvector(x, vf); }
 

@@ -37,9 +37,11 @@ enum {
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
-    const int64_t across = pieces(columns, BLOCK_COLUMNS), width = least(columns, BLOCK_COLUMNS);
+    const int64_t uneven = columns % BLOCK_COLUMNS && rows < columns && columns < FAR;    /* the last cells of a row would have less to do */
+    const int64_t wide = uneven ? PANEL : BLOCK_COLUMNS;
+    const int64_t across = pieces(columns, wide), width = least(columns, wide);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
-    cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), BLOCK_COLUMNS, 0, across };
+    cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), wide, 0, across };
     if (columns <= PANEL / 2) {                     /* these run along vectors */
         const int64_t unit = rows < 8 * PANEL ? 16 : PANEL;
         s.rows = pieces(s.rows, unit) * unit;
