@@ -193,6 +193,19 @@ SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
 #endif
 #endif
 
+/* The lower half of a vector, where that takes half the time. */
+#if defined(__AVX512F__)
+typedef __m256 vhalf;
+SIMD vhalf vhalf_of(vf x) { return _mm512_castps512_ps256(x); }
+SIMD vf vwhole_of(vhalf x) { return _mm512_zextps256_ps512(x); }
+SIMD vhalf vhalf_fma(vhalf a, vhalf b, vhalf c) { return _mm256_fmadd_ps(a, b, c); }
+#else
+typedef vf vhalf;
+SIMD vhalf vhalf_of(vf x) { return x; }
+SIMD vf vwhole_of(vhalf x) { return x; }
+SIMD vhalf vhalf_fma(vhalf a, vhalf b, vhalf c) { return vfma(a, b, c); }
+#endif
+
 /* fma of single numbers, the same as vfma of one lane */
 SIMD float fma1(float a, float b, float c)
 {
