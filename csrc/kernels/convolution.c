@@ -226,7 +226,7 @@ KERNEL(conv2d_d_images, shares(CLASS_SHARES(a, PATCHES)),
 /* ---- the gradients of the kernel and the bias ---- */
 
 /* Gradient before the activation of n pixels and `columns` (at most PANEL) columns as a panel, filled up with zeros, and in d_z; its
-   column sums are added to d_bias. d_z and d_bias may be null. */
+   column sums are added to d_bias. Each may be null. */
 static void gradient_panel(float *panel, float *d_z, float *d_bias, const float *d_out, const float *out, int64_t n, int64_t columns,
                            int64_t filters, int64_t activation)
 {
@@ -237,7 +237,7 @@ static void gradient_panel(float *panel, float *d_z, float *d_bias, const float 
             vf d = vload_n(d_out + i * filters + j, m);
             if (activation) d = activate_grad(d, vload_n(out + i * filters + j, m), activation);
             if (d_z) vstore_n(d_z + i * filters + j, d, m);
-            vstore(panel + i * PANEL + j, d);
+            if (panel) vstore(panel + i * PANEL + j, d);
             sum = sum + d;
         }
         if (d_bias) vstore_n(d_bias + j, sum, m);
@@ -278,7 +278,8 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
     const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups, columns = a->filters / a->groups;
     const int64_t depth = a->kernel_height * a->kernel_width * taken;
     const int64_t row_parts = pieces(depth, SUM_ROWS), column_parts = pieces(columns, SUM_COLUMNS);
-    float *panel = (float *)worker->scratch, *scratch = panel + SUMMED * SUM_COLUMNS;
+    const int packed = a->activation || (a->filters == PANEL && a->groups > 1);   /* else d_out is read in place; it is no panel */
+    float *panel = (float *)worker->scratch, *copy = panel + SUMMED * SUM_COLUMNS, *scratch = copy + SUMMED * COPY_COLUMNS;
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = i % row_parts * SUM_ROWS, g = i / row_parts / column_parts % a->groups;
         const int64_t column = i / row_parts % column_parts * SUM_COLUMNS, first = g * columns + column;
@@ -290,7 +291,8 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             a->top, a->left, taken,
         };
         const int lines = by_lines(&p, depth) && rows == depth;
-        tile t = { .out_row = a->filters, .a = scratch, .b_row = PANEL };
+        tile t = { .out_row = a->filters, .columns = m, .b_row = packed ? PANEL : a->filters, .b_panel = packed ? PANEL * SUMMED : PANEL,
+                   .copy = !packed && a->filters >= SUM_COLUMNS ? copy : 0 };
         t.a_row = lines ? SUMMED + 16 : 1, t.a_depth = lines ? 1 : patch_row(rows);
         float *d_bias = a->d_bias && !row ? a->d_bias + index * a->filters + first : 0, *d_z = row ? 0 : a->d_z;
         if (d_bias) memset(d_bias, 0, (size_t)m * sizeof(float));
@@ -299,18 +301,17 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             if (lines) gather_lines(&p, scratch, t.a_row, pixel, n);
             else gather_rows(&p, scratch, t.a_depth, pixel, n, row, rows);
             t.accumulate = pixel > index * a->piece;
-            for (int64_t q = 0; q < m; q += PANEL) {
+            t.b = packed ? panel : a->d_out + pixel * a->filters + first;
+            for (int64_t q = 0; q < m && (packed || d_bias); q += PANEL) {
                 const int64_t at = pixel * a->filters + first + q;
-                gradient_panel(panel + q * SUMMED, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
+                gradient_panel(packed ? panel + q * SUMMED : 0, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
                                a->out ? a->out + at : 0, n, least(m - q, PANEL), a->filters, a->activation);
             }
-            for (int64_t r = 0; r < rows; r += SUM_TILE)         /* what these rows read of the patches stays in L1 */
-                for (int64_t q = 0; q < m; q += PANEL) {
-                    t.a = scratch + r * t.a_row;
-                    t.b = panel + q * SUMMED, t.columns = least(m - q, PANEL);
-                    t.out = a->d_kernel + (index * depth + row + r) * a->filters + first + q;
-                    tile_multiply(&t, least(rows - r, SUM_TILE));
-                }
+            for (int64_t r = 0; r < rows; r += SUM_TILE) {       /* what these rows read of the patches stays in L1 */
+                t.a = scratch + r * t.a_row;
+                t.out = a->d_kernel + (index * depth + row + r) * a->filters + first;
+                tile_multiply(&t, least(rows - r, SUM_TILE));
+            }
         }
     }
 }
