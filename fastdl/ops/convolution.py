@@ -274,8 +274,6 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
-        if self.bfloat16:
-            self.tile = 0                                     # Winograd's algorithm has kernels of its own there
         if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
             self.patches = images
         elif self.pixelwise or self.algorithm == "im2col":
@@ -307,7 +305,7 @@ class Conv2D(Windows, Op):
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         size, filters = self.kernel.size, self.kernel.shape[3]
-        implicit = self.patches is None and d_kernel is not None and not self.tile
+        implicit = self.patches is None and d_kernel is not None and not self.tile      # Winograd in float32 beats pairs here
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
@@ -335,9 +333,6 @@ class Conv2D(Windows, Op):
 
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
-        if self.tile:
-            winograd.images_gradient(self, d_images, d_z)
-            return
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
         if self.patches is not None:
@@ -348,6 +343,8 @@ class Conv2D(Windows, Op):
                 kernels.col2im(d_images, d_patches, **self.sizes)
         elif self.bfloat16:
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
+        elif self.tile:
+            winograd.images_gradient(self, d_images, d_z)
         elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
         else:
