@@ -1,9 +1,9 @@
 /* Products of operands rounded to bfloat16, with sums in float32. */
 #include "tile_bf16.h"
 
-enum { PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 256, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17 };
+enum { PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 512, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17 };
 
-/* Panels of pairs of each right operand.  One item: 256 rows of a panel of 32 columns. */
+/* Panels of pairs of each right operand.  One item: 512 rows of a panel of 32 columns. */
 KERNEL(pack_bf16, a->outer * a->inner * pieces(a->columns, PANEL) * pieces(a->depth, PAIR_BLOCK_DEPTH),
        least(a->depth, PAIR_BLOCK_DEPTH) * PANEL / 2,
     uint32_t *panels;     /* (outer, inner, ceil(columns / 32), ceil(depth / 2), 32): two bfloat16 each */
