@@ -235,6 +235,7 @@ class Conv2D(Windows, Op):
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
     a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
     groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
+    A kernel of 1 x 1 without groups is a matrix product of the pixels, whatever the algorithm.
     """
 
     strides: tuple = (1, 1)
