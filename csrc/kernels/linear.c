@@ -63,7 +63,9 @@ INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, i
 /* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int far = t->b_depth >= FAR, beside = t->a_row == 1, pack = t->b_column != 1 || (VL < 16 && far && rows >= 24);
+    const int far = t->b_depth >= FAR, beside = t->a_row == 1;
+    const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
+    const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
     const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR;
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
     float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
