@@ -55,8 +55,9 @@ def peak(budget):
         out, left, right = _core.empty((batch, rows, columns)), _core.empty((rows, depth)), _core.empty((depth, columns))
         left[...] = right[...] = 0.5
         program, _ = recorded(lambda: kernels.matrix_product(
-            out, left, right, None, None, outer=batch, inner=1, rows=rows, columns=columns, depth=depth, split=0, left_outer=0, left_inner=0,
-            left_row=1, left_depth=rows, right_outer=0, right_inner=0, right_depth=columns, right_column=1, activation=0, accumulate=0))
+            out, left, right, None, None, None, outer=batch, inner=1, rows=rows, columns=columns, depth=depth, split=0, left_outer=0, left_inner=0,
+            left_row=1, left_depth=rows, right_outer=0, right_inner=0, right_depth=columns, right_column=1,
+            right_panel=0, activation=0, accumulate=0))
         best = max(best, 2 * batch * rows * depth * columns / seconds_of(program, budget)[0])
     fastdl.config.set_num_threads(threads)
     return best * threads

@@ -2,8 +2,8 @@
 #include "tile.h"
 
 /* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
-   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. */
-enum { BESIDE = 1, TAIL = 2, COPY = 4 };
+   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns. */
+enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6 };
 enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
 
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
@@ -11,6 +11,8 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
                       const int rows, const int vectors, const int kind)
 {
     vf sum[TILE_ROWS][WIDE_VECTORS];
+    vhalf half[TILE_ROWS];
+    const int copies = (kind & HALF) == COPY, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
     const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth;
     const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
     const vpart last = vpart_of(tail);
@@ -18,6 +20,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         UNROLL for (int j = 0; j < vectors; j++)
             sum[i][j] = !t->accumulate ? vset(0) :
                         j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+    if (halved) UNROLL for (int i = 0; i < rows; i++) half[i] = vhalf_of(sum[i][vectors - 1]);
     if (depth >= LONG)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
@@ -28,28 +31,34 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
-            v[j] = j == vectors - 1 && (kind & TAIL) ? vload_part(x, last) : vload(x);
-            if (kind & COPY) vstore(copy + j * VL, v[j]);
-            if ((kind & COPY) && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
+            v[j] = j == vectors - 1 && tailed ? vload_part(x, last) : vload(x);
+            if (copies) vstore(copy + j * VL, v[j]);
+            if (copies && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
         }
-        if (kind & COPY) copy += vectors * VL;
+        if (copies) copy += vectors * VL;
         if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));   /* else each row takes a register, or the stack */
         UNROLL for (int i = 0; i < rows; i++) {
             const vf x = vset(kind & BESIDE ? ((const float *)at)[i] : *tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
+            UNROLL for (int j = 0; j < wholes; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
+            if (halved) half[i] = vhalf_fma(vhalf_of(x), vhalf_of(v[vectors - 1]), half[i]);
         }
         at += 4 * a_depth;
         if (rows > 7) beyond += 4 * a_depth;
     }
+    if (halved) UNROLL for (int i = 0; i < rows; i++) sum[i][vectors - 1] = vwhole_of(half[i]);
+    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
     const int relu6 = t->activation == ACT_RELU6;
     const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
                         : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
-        UNROLL for (int i = 0; i < rows; i++) {
-            const vf y = sum[i][j] + bias;
-            sum[i][j] = vlesser(most_allowed, vpick(y < least_allowed, least_allowed, y));
-        }
+        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
+        if (residual)
+            UNROLL for (int i = 0; i < rows; i++) {
+                const float *x = residual + i * out_row + j * VL;
+                sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x) : vload_part(x, last));
+            }
+        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, sum[i][j]));
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
     }
@@ -63,7 +72,7 @@ enum { ONE = 1 };
 #define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind) F(7, n, kind) \
     F(8, n, kind) F(9, n, kind) F(10, n, kind) F(11, n, kind) F(12, n, kind) F(13, n, kind) F(14, n, kind)
 #define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
-#define KINDS(F) F(2) F(3)
+#define KINDS(F) F(2) F(3) F(6)
 #define COPY_VECTORS WIDE_VECTORS
 #else
 #define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
@@ -82,16 +91,17 @@ enum { ONE = 1 };
     [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
 KINDS(ALL_DEFINED)
 COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5)
-static tile_function *const tiles[6][3][TILE_ROWS + 1] = {
+static tile_function *const tiles[7][3][TILE_ROWS + 1] = {
     KINDS(ALL_LISTED)
     [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
 };
 
-void tile_end(float *out, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+void tile_end(float *out, const float *residual, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j += VL) {
-            const vf z = vload_n(out + i * out_row + j, columns - j);
+            vf z = vload_n(out + i * out_row + j, columns - j);
+            if (residual) z = z + vload_n(residual + i * out_row + j, columns - j);
             if (keep) vstore_n(keep + i * out_row + j, z, columns - j);
             const vf y = activation == ACT_GELU ? vgelu(z) : activation == ACT_SILU ? vsilu(z) : activate(z, activation);
             vstore_n(out + i * out_row + j, y, columns - j);
@@ -109,13 +119,14 @@ void tile_multiply(const tile *whole, int64_t rows)
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
         int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
+        if (VL == 16 && left < columns && (left - 1) % VL < VL / 2 && t.a_row != 1) kind = HALF;
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
-                tile_end(out, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
+                tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }

@@ -1,6 +1,6 @@
 /* The register-blocked matrix tile that linear, convolution and recurrent share.
 
-       out[i, j] = activate(bias[j] + sum over p of a[i, p] * b[p, j])       i < rows, j < columns, p < depth
+       out[i, j] = activate(sum over p of a[i, p] * b[p, j] + bias[j] + residual[i, j])       i < rows, j < columns, p < depth
 
    b comes in panels of PANEL columns, [panel][p][PANEL], filled up with zeros: the same layout on every instruction set; or it
    is read in place, where its rows are contiguous. a is read in place by strides: rows of a matrix (a_row, 1), of its transpose
@@ -31,6 +31,7 @@ typedef struct tile {
     int64_t b_panel;                            /* from panel to panel: PANEL where b is in place; unused where columns <= PANEL */
     float *copy;                                /* null, or room for depth * COPY_COLUMNS: see tile_multiply */
     const float *bias;                          /* may be null */
+    const float *residual;                      /* null, or what is added before the activation, laid out as out */
     int64_t depth, columns;
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
@@ -60,15 +61,15 @@ INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, 
    others, which then read what is small and side by side: so packing costs no time of its own. */
 void tile_multiply(const tile *whole, int64_t rows);
 
-/* The activation of what a tile has stored; with `keep`, laid out as out, the numbers before it go there. */
-void tile_end(float *out, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation);
+/* The residual, if any, and the activation of what a tile has stored; with `keep` the numbers before it go there. Both are laid out as out. */
+void tile_end(float *out, const float *residual, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation);
 
 /* A (depth, columns) matrix in panels, from any strides. */
 void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns);
 
 INLINE void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
-    tile_end(out, 0, out_row, rows, columns, activation);
+    tile_end(out, 0, 0, out_row, rows, columns, activation);
 }
 
 /* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */

@@ -18,13 +18,16 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vdot2(x, v[j], sum[i][j]);
         }
     }
-    const vf least_allowed = vset(t->activation == ACT_RELU ? 0 : -INFINITY);
+    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
+    const int relu6 = t->activation == ACT_RELU6;
+    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
         const vf bias = t->bias ? vload_n(t->bias + first + j * VL, most(n, 0)) : vset(-0.0f);
         UNROLL for (int i = 0; i < rows; i++) {
-            const vf y = sum[i][j] + bias;
-            sum[i][j] = vpick(y < least_allowed, least_allowed, y);
+            vf y = sum[i][j] + bias;
+            if (residual) y = y + vload_n(residual + i * out_row + j * VL, most(n, 0));
+            sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, y));
         }
         if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
@@ -56,7 +59,7 @@ void pair_multiply(const pair_tile *t, int64_t rows)
 #undef CASE
         }
     }
-    if (t->activation > ACT_RELU) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
+    if (t->activation > ACT_RELU && t->activation != ACT_RELU6) tile_activate(t->out, t->out_row, rows, t->columns, t->activation);
 }
 
 void pair_panel(uint32_t *panel, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns)

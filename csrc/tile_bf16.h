@@ -1,6 +1,6 @@
 /* The tile of tile.h on numbers rounded to bfloat16, two of them at once, with sums in float32.
 
-       out[i, j] = activate(bias[j] + sum over p of a[i, p] * b[p, j])       i < rows, j < columns, p < depth
+       out[i, j] = activate(sum over p of a[i, p] * b[p, j] + bias[j] + residual[i, j])       i < rows, j < columns, p < depth
 
    A pair is two numbers that follow each other along the depth, the first in the lower half of 32 bits; an odd depth is filled up
    with 0. b comes in panels of PANEL columns of pairs, [panel][p / 2][PANEL]; a is pairs by strides. Each sum takes
@@ -95,7 +95,7 @@ typedef struct pair_tile {
     float *out; int64_t out_row;
     const uint32_t *a; int64_t a_row, a_depth;  /* strides in pairs */
     const uint32_t *b;                          /* a panel */
-    const float *bias;                          /* may be null */
+    const float *bias, *residual;               /* may be null; residual is laid out as out */
     int64_t pairs, columns;                     /* of the sum; columns <= PANEL */
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;

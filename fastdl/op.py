@@ -198,12 +198,16 @@ class Op(_core.Node):
         """A workspace array of the op's own floating-point dtype."""
         return empty(shape, dtype or self.dtype)
 
+    def early(self, *sources):
+        """Whether what is computed from these arrays alone is computed in the prologue of the program that is being recorded."""
+        return recorded_calls() >= 0 and not grad_enabled() and all(map(of_weights, sources))
+
     def prepared(self, shape, fill, *sources, dtype=None):
         """An array that fill(array) computes by kernels from the sources alone: a weight in the layout that a kernel wants.
 
         A recorded program without gradients computes it once for each change of its sources, where these are weights.
         """
-        if recorded_calls() >= 0 and not grad_enabled() and all(map(of_weights, sources)):
+        if self.early(*sources):
             with _core.prologue():
                 out = self.empty(shape, dtype)
                 fill(out)

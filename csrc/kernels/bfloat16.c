@@ -1,9 +1,9 @@
 /* Products of operands rounded to bfloat16, with sums in float32. */
 #include "tile_bf16.h"
 
-enum { PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 256, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17 };
+enum { PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 512, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17 };
 
-/* Panels of pairs of each right operand.  One item: 256 rows of a panel of 32 columns. */
+/* Panels of pairs of each right operand.  One item: 512 rows of a panel of 32 columns. */
 KERNEL(pack_bf16, a->outer * a->inner * pieces(a->columns, PANEL) * pieces(a->depth, PAIR_BLOCK_DEPTH),
        least(a->depth, PAIR_BLOCK_DEPTH) * PANEL / 2,
     uint32_t *panels;     /* (outer, inner, ceil(columns / 32), ceil(depth / 2), 32): two bfloat16 each */
@@ -54,7 +54,7 @@ static int64_t product_bf16_items(int64_t rows, int64_t columns, int64_t depth, 
     return s.down * s.across * batch * parts;
 }
 
-/* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, of operands rounded to bfloat16.
+/* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, of operands rounded to bfloat16.
    split > 0 (even) cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
 KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
        a->outer * a->inner * (a->rows * (double)a->columns * (a->depth / 12.0 + 0.5) + (a->rows + a->columns) * a->depth / 4.0) /
@@ -63,6 +63,7 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const uint32_t *panels;       /* of the right operands, by pack_bf16: (matrices, ceil(columns / 32), ceil(depth / 2), 32) */
     OPTIONAL const float *bias;   /* (columns) */
+    OPTIONAL const float *residual;       /* as out; without split */
     int64_t outer;
     int64_t inner;
     int64_t rows;
@@ -98,6 +99,7 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
                 t.out = a->out + (n * a->rows + row) * a->columns + column + j;
                 t.b = panels + j * pairs + p / 2 * PANEL;
                 t.bias = last && a->bias ? a->bias + column + j : 0;
+                t.residual = last && a->residual ? a->residual + (t.out - a->out) : 0;
                 t.columns = least(columns - j, PANEL);
                 pair_multiply(&t, rows);
             }

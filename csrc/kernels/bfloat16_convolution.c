@@ -12,48 +12,18 @@ enum {
 };
 
 /* n numbers rounded; whole vectors are stored, with zeros behind. */
-INLINE void rounded_run(uint16_t *to, const float *from, int64_t n) { pair_run((uint32_t *)(void *)to, from, n); }
+INLINE void rounded_run(void *to, const float *from, int64_t n) { pair_run(to, from, n); }
 
-INLINE void rounded_zeros(uint16_t *to, int64_t n)
+INLINE void rounded_zeros(void *to, int64_t n)
 {
-    for (; n > 0; n -= 2 * VL, to += 2 * VL) vustore((uint32_t *)(void *)to, (vu)viset(0));
+    for (uint32_t *x = to; n > 0; n -= 2 * VL, x += VL) vustore(x, (vu)viset(0));
 }
 
 /* Numbers first .. first + depth (first even) of the patches of n pixels, rounded, pixel by pixel: to[i * to_row + p / 2]. */
-static void gather_rounded(const patches *a, uint32_t *pairs, int64_t to_row, int64_t pixel, int64_t n, int64_t first, int64_t depth)
+static void gather_rounded(const patches *a, uint32_t *to, int64_t to_row, int64_t pixel, int64_t n, int64_t first, int64_t depth)
 {
-    const int joined = a->dilation_width == 1 && a->taken == a->channels;   /* a patch's row is one run of memory */
-    const int64_t length = joined ? a->kernel_width * a->taken : a->taken;
-    const int64_t columns = joined ? 1 : a->kernel_width, line = a->width * a->channels;
-    uint16_t *to = (uint16_t *)pairs;
-    to_row *= 2;
-    for (int64_t m; n > 0; n -= m, pixel += m, to += m * to_row) {
-        const int64_t row = pixel / a->out_width, x = pixel % a->out_width, y = row % a->out_height;
-        const float *image = a->images + row / a->out_height * a->height * line;
-        m = least(n, a->out_width - x);
-        for (int64_t r = first / length; r < a->kernel_height * columns && r * length < first + depth; r++) {
-            const int64_t start = most(first - r * length, 0), stop = least(first + depth - r * length, length);
-            const int64_t from_y = y * a->stride_height - a->top + r / columns * a->dilation_height;
-            const int64_t step = a->stride_width * a->channels;
-            int64_t at = (x * a->stride_width - a->left + r % columns * a->dilation_width) * a->channels;
-            uint16_t *out = to + r * length + start - first;
-            if (from_y < 0 || from_y >= a->height) {
-                for (int64_t i = 0; i < m; i++) rounded_zeros(out + i * to_row, stop - start);
-                continue;
-            }
-            const float *from = image + from_y * line;
-            for (int64_t i = 0; i < m; i++, at += step, out += to_row) {
-                if (at + start >= 0 && at + stop <= line) {
-                    rounded_run(out, from + at + start, stop - start);
-                    continue;
-                }
-                const int64_t low = most(start, -at), high = least(stop, line - at);
-                rounded_zeros(out, stop - start);
-                if (low < high) rounded_run(out + low - start, from + at + low, high - low);
-            }
-        }
-        for (int64_t i = 0; i < m && depth % 2; i++) to[i * to_row + depth] = 0;
-    }
+    gather(a, to, 4 * to_row, 2, rounded_run, rounded_zeros, pixel, n, first, depth);
+    for (int64_t i = 0; i < n && depth % 2; i++) ((uint16_t *)(to + i * to_row))[depth] = 0;
 }
 
 /* t for the patches of n pixels and `columns` columns, as multiply_patches of convolution.c does; a panel has `panel` pairs. */
@@ -82,8 +52,7 @@ static void multiply_rounded(const patches *a, pair_tile t, int64_t depth, int64
 }
 
 /* conv2d of operands rounded to bfloat16.  One item: some pixels by some panels of a group. */
-KERNEL(conv2d_bf16, pieces(a->batch * a->out_height * a->out_width, PAIR_PATCHES) * a->groups *
-       panel_parts(pieces(a->batch * a->out_height * a->out_width, PAIR_PATCHES) * a->groups, pieces(a->filters / a->groups, PANEL)),
+KERNEL(conv2d_bf16, shares(a->batch * a->out_height * a->out_width, a->groups, a->filters / a->groups, PAIR_PATCHES),
        PAIR_PATCHES * PANEL / 12.0 * a->kernel_height * a->kernel_width * a->channels / a->groups,
     float *out;           /* (batch, out_height, out_width, filters) */
     const float *images;  /* (batch, height, width, channels) */
@@ -108,24 +77,22 @@ KERNEL(conv2d_bf16, pieces(a->batch * a->out_height * a->out_width, PAIR_PATCHES
     int64_t activation;)
 {
     const uint32_t state = flush_denormals();
-    const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups;
-    const int64_t columns = a->filters / a->groups, panels = pieces(columns, PANEL);
-    const int64_t depth = a->kernel_height * a->kernel_width * taken, pairs = pieces(depth, 2);
-    const int64_t parts = panel_parts(pieces(pixels, PAIR_PATCHES) * a->groups, panels), part = pieces(panels, parts);
+    const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups, columns = a->filters / a->groups;
+    const int64_t depth = a->kernel_height * a->kernel_width * taken, panel = PANEL * pieces(depth, 2);
     for (int64_t i = begin; i < end; i++) {
-        const int64_t column = i % parts * part * PANEL, g = i / parts % a->groups, pixel = i / parts / a->groups * PAIR_PATCHES;
-        const int64_t first = g * columns + column;
+        const share s = share_of(i, pixels, a->groups, columns, PAIR_PATCHES);
+        const int64_t first = s.group * columns + s.column;
         const patches p = {
-            a->images + g * taken, a->height, a->width, a->channels, a->out_height, a->out_width,
+            a->images + s.group * taken, a->height, a->width, a->channels, a->out_height, a->out_width,
             a->kernel_height, a->kernel_width, a->stride_height, a->stride_width, a->dilation_height, a->dilation_width,
             a->top, a->left, taken,
         };
         const pair_tile t = {
-            .out = a->out + pixel * a->filters + first, .out_row = a->filters, .b = a->panels + (g * panels * PANEL + column) * pairs,
+            .out = a->out + s.pixel * a->filters + first, .out_row = a->filters,
+            .b = a->panels + (s.group * pieces(columns, PANEL) + s.column / PANEL) * panel,
             .bias = a->bias ? a->bias + first : 0, .activation = a->activation,
         };
-        multiply_rounded(&p, t, depth, pixel, least(pixels - pixel, PAIR_PATCHES), least(columns - column, part * PANEL), PANEL * pairs,
-                         worker->scratch);
+        multiply_rounded(&p, t, depth, s.pixel, s.stop - s.pixel, s.end - s.column, panel, worker->scratch);
     }
     keep_denormals(state);
 }
@@ -195,9 +162,7 @@ KERNEL(conv2d_pack_flipped_bf16, a->groups * pieces(a->channels / a->groups, PAN
 }
 
 /* conv2d_d_images of operands rounded to bfloat16.  One item: some positions of a class by some panels of a group. */
-KERNEL(conv2d_d_images_bf16, d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES) *
-       panel_parts(d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES),
-                   pieces(a->channels / a->groups, PANEL)),
+KERNEL(conv2d_d_images_bf16, shares(CLASS_SHARES(a, PAIR_PATCHES)),
        PAIR_PATCHES * PANEL / 12.0 * a->kernel_height * a->kernel_width * a->filters / a->groups / (a->stride_height * a->stride_width),
     float *d_images;      /* (batch, height, width, channels) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
@@ -224,16 +189,14 @@ KERNEL(conv2d_d_images_bf16, d_images_items(a->batch, a->height, a->width, a->st
     const int64_t classes = a->stride_height * a->stride_width;
     const int64_t pairs = flipped_pairs(classes, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width,
                                         a->dilation_height, a->dilation_width, a->top, a->left, taken);
-    const int64_t items = d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PAIR_PATCHES);
-    const int64_t parts = panel_parts(items, panels), part = pieces(panels, parts) * PANEL;
     float *result = (float *)worker->scratch;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t class = i / parts % classes, g = i / parts / classes % a->groups;
-        const int64_t pixel = i / parts / classes / a->groups * PAIR_PATCHES;
+        const share s = share_of(i, CLASS_SHARES(a, PAIR_PATCHES));
+        const int64_t class = s.group % classes, g = s.group / classes, pixel = s.pixel;
         const int64_t cy = class / a->stride_width, cx = class % a->stride_width;
         const int64_t rows = most(pieces(a->height - cy, a->stride_height), 0);
         const int64_t row = most(pieces(a->width - cx, a->stride_width), 0);
-        const int64_t n = least(a->batch * rows * row - pixel, PAIR_PATCHES);
+        const int64_t n = least(a->batch * rows * row, s.stop) - pixel;
         if (n <= 0) continue;                                /* the first class has the most positions */
         const int64_t before = flipped_pairs(class, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width,
                                              a->dilation_height, a->dilation_width, a->top, a->left, taken);
@@ -245,9 +208,8 @@ KERNEL(conv2d_d_images_bf16, d_images_items(a->batch, a->height, a->width, a->st
             -((cy + a->top - v.last * a->dilation_height) / a->stride_height),
             -((cx + a->left - h.last * a->dilation_width) / a->stride_width), taken,
         };
-        const int64_t stop = least(i % parts * part + part, columns), most_columns = classes == 1 ? columns : PAIR_SUM_COLUMNS;
-        for (int64_t column = i % parts * part, m; column < stop; column += m) {
-            m = least(stop - column, most_columns);
+        for (int64_t column = s.column, m; column < s.end; column += m) {
+            m = least(s.end - column, classes == 1 ? columns : PAIR_SUM_COLUMNS);
             const pair_tile t = {
                 .out = classes == 1 ? a->d_images + pixel * a->channels + g * columns + column : result,
                 .out_row = classes == 1 ? a->channels : m,

@@ -13,46 +13,19 @@ enum {
 };
 
 /* n numbers, rounded up to whole vectors; what is written behind them is 0. */
-INLINE void run_copied(float *to, const float *from, int64_t n)
+INLINE void run_copied(void *to, const float *from, int64_t n)
 {
-    for (; n >= VL; n -= VL, to += VL, from += VL) vstore(to, vload(from));
-    if (n > 0) vstore(to, vload_n(from, n));
+    float *x = to;
+    for (; n >= VL; n -= VL, x += VL, from += VL) vstore(x, vload(from));
+    if (n > 0) vstore(x, vload_n(from, n));
 }
 
-INLINE void run_of_zeros(float *to, int64_t n) { for (; n > 0; n -= VL, to += VL) vstore(to, vset(0)); }
+INLINE void run_of_zeros(void *to, int64_t n) { for (float *x = to; n > 0; n -= VL, x += VL) vstore(x, vset(0)); }
 
 /* Numbers first .. first + depth of the patches of n pixels, pixel by pixel: to[i * to_row + p]. */
 static void gather_rows(const patches *a, float *to, int64_t to_row, int64_t pixel, int64_t n, int64_t first, int64_t depth)
 {
-    const int joined = a->dilation_width == 1 && a->taken == a->channels;   /* a patch's row is one run of memory */
-    const int64_t length = joined ? a->kernel_width * a->taken : a->taken;
-    const int64_t columns = joined ? 1 : a->kernel_width, line = a->width * a->channels;
-    for (int64_t m; n > 0; n -= m, pixel += m, to += m * to_row) {
-        const int64_t row = pixel / a->out_width, x = pixel % a->out_width, y = row % a->out_height;
-        const float *image = a->images + row / a->out_height * a->height * line;
-        m = least(n, a->out_width - x);
-        for (int64_t r = first / length; r < a->kernel_height * columns && r * length < first + depth; r++) {
-            const int64_t start = most(first - r * length, 0), stop = least(first + depth - r * length, length);
-            const int64_t from_y = y * a->stride_height - a->top + r / columns * a->dilation_height;
-            const int64_t step = a->stride_width * a->channels;
-            int64_t at = (x * a->stride_width - a->left + r % columns * a->dilation_width) * a->channels;
-            float *out = to + r * length + start - first;
-            if (from_y < 0 || from_y >= a->height) {
-                for (int64_t i = 0; i < m; i++) run_of_zeros(out + i * to_row, stop - start);
-                continue;
-            }
-            const float *from = image + from_y * line;
-            for (int64_t i = 0; i < m; i++, at += step, out += to_row) {
-                if (at + start >= 0 && at + stop <= line) {
-                    run_copied(out, from + at + start, stop - start);
-                    continue;
-                }
-                const int64_t low = most(start, -at), high = least(stop, line - at);
-                run_of_zeros(out, stop - start);
-                if (low < high) run_copied(out + low - start, from + at + low, high - low);
-            }
-        }
-    }
+    gather(a, to, 4 * to_row, 4, run_copied, run_of_zeros, pixel, n, first, depth);
 }
 
 /* The whole patches of n pixels, number by number: to[p * line + i]. One channel and horizontal stride 1: runs of memory. */
@@ -81,16 +54,8 @@ INLINE int by_lines(const patches *a, int64_t depth)
     return a->channels == 1 && a->stride_width == 1 && depth <= PATCH_DEPTH;
 }
 
-/* Whether patches are the pixels of the images; where these lie a multiple of 2 KiB apart, they would share few lines of the cache. */
-INLINE int in_place(const patches *a)
-{
-    return a->kernel_height * a->kernel_width == 1 && a->out_height == a->height && a->out_width == a->width && a->channels % 512 &&
-           a->stride_height * a->stride_width == 1 && a->top == 0 && a->left == 0;
-}
-
-/* t for the patches of n pixels (at most PATCHES) and `columns` columns; t.out, t.b, t.bias are those of the first panel, a panel has
-   `panel` floats. Deep patches come in parts: a sum goes on where it was left, so its bits are the same. */
-static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n, int64_t columns, int64_t panel, float *scratch)
+/* t for the patches of n pixels (at most PATCHES). Deep patches come in parts: a sum goes on where it was left, so its bits are the same. */
+static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n, float *scratch)
 {
     const tile whole = t;
     const int64_t parts = most(pieces(t.depth, PATCH_DEPTH), 1), part = most(pieces(t.depth, parts), 1);
@@ -98,23 +63,17 @@ static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n,
         const int last = first + part >= whole.depth;
         t.depth = least(part, whole.depth - first);
         t.a = scratch, t.a_row = patch_row(t.depth), t.a_depth = 1;
-        if (in_place(a)) t.a = a->images + pixel * a->channels + first, t.a_row = a->channels;
-        else if (t.depth) gather_rows(a, scratch, t.a_row, pixel, n, first, t.depth);
+        if (t.depth) gather_rows(a, scratch, t.a_row, pixel, n, first, t.depth);
+        t.b = whole.b + first * PANEL;
         t.accumulate = first > 0;
+        t.bias = last ? whole.bias : 0;
         t.activation = last ? whole.activation : ACT_LINEAR;
-        for (int64_t column = 0; column < columns; column += PANEL) {
-            t.out = whole.out + column;
-            t.b = whole.b + column / PANEL * panel + first * PANEL;
-            t.bias = last && whole.bias ? whole.bias + column : 0;
-            t.columns = least(columns - column, PANEL);
-            tile_multiply(&t, n);
-        }
+        tile_multiply(&t, n);
     }
 }
 
 /* out = activation(bias + convolution of images).  One item: some pixels by some panels of a group. */
-KERNEL(conv2d, pieces(a->batch * a->out_height * a->out_width, PATCHES) * a->groups *
-       panel_parts(pieces(a->batch * a->out_height * a->out_width, PATCHES) * a->groups, pieces(a->filters / a->groups, PANEL)),
+KERNEL(conv2d, shares(a->batch * a->out_height * a->out_width, a->groups, a->filters / a->groups, PATCHES),
        PATCHES * PANEL / 6.0 * a->kernel_height * a->kernel_width * a->channels / a->groups,
     float *out;           /* (batch, out_height, out_width, filters) */
     const float *images;  /* (batch, height, width, channels) */
@@ -138,25 +97,22 @@ KERNEL(conv2d, pieces(a->batch * a->out_height * a->out_width, PATCHES) * a->gro
     int64_t groups;
     int64_t activation;)
 {
-    const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups;
-    const int64_t columns = a->filters / a->groups, panels = pieces(columns, PANEL);
-    const int64_t depth = a->kernel_height * a->kernel_width * taken;
-    const int64_t parts = panel_parts(pieces(pixels, PATCHES) * a->groups, panels), part = pieces(panels, parts);
+    const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups, columns = a->filters / a->groups;
+    const int64_t depth = a->kernel_height * a->kernel_width * taken, panel = PANEL * depth;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t column = i % parts * part * PANEL, g = i / parts % a->groups, pixel = i / parts / a->groups * PATCHES;
-        const int64_t first = g * columns + column;
+        const share s = share_of(i, pixels, a->groups, columns, PATCHES);
+        const int64_t first = s.group * columns + s.column;
         const patches p = {
-            a->images + g * taken, a->height, a->width, a->channels, a->out_height, a->out_width,
+            a->images + s.group * taken, a->height, a->width, a->channels, a->out_height, a->out_width,
             a->kernel_height, a->kernel_width, a->stride_height, a->stride_width, a->dilation_height, a->dilation_width,
             a->top, a->left, taken,
         };
         const tile t = {
-            .out = a->out + pixel * a->filters + first, .out_row = a->filters,
-            .b = a->panels + (g * panels * PANEL + column) * depth, .b_row = PANEL,
-            .bias = a->bias ? a->bias + first : 0, .depth = depth, .activation = a->activation,
+            .out = a->out + s.pixel * a->filters + first, .out_row = a->filters,
+            .b = a->panels + (s.group * pieces(columns, PANEL) + s.column / PANEL) * panel, .b_row = PANEL, .b_panel = panel,
+            .bias = a->bias ? a->bias + first : 0, .depth = depth, .columns = s.end - s.column, .activation = a->activation,
         };
-        multiply_patches(&p, t, pixel, least(pixels - pixel, PATCHES), least(columns - column, part * PANEL), PANEL * depth,
-                         (float *)worker->scratch);
+        multiply_patches(&p, t, s.pixel, s.stop - s.pixel, (float *)worker->scratch);
     }
 }
 
@@ -202,9 +158,7 @@ KERNEL(conv2d_pack_flipped, a->groups * pieces(a->channels / a->groups, PANEL),
 }
 
 /* d_images, all of it.  One item: some positions of a class by some panels of a group. */
-KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES) *
-       panel_parts(d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES),
-                   pieces(a->channels / a->groups, PANEL)),
+KERNEL(conv2d_d_images, shares(CLASS_SHARES(a, PATCHES)),
        PATCHES * PANEL / 6.0 * a->kernel_height * a->kernel_width * a->filters / a->groups / (a->stride_height * a->stride_width),
     float *d_images;      /* (batch, height, width, channels) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
@@ -228,16 +182,14 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
 {
     const int64_t taken = a->filters / a->groups, columns = a->channels / a->groups, panels = pieces(columns, PANEL);
     const int64_t whole = a->kernel_height * a->kernel_width * taken, classes = a->stride_height * a->stride_width;
-    const int64_t items = d_images_items(a->batch, a->height, a->width, a->stride_height, a->stride_width, a->groups, PATCHES);
-    const int64_t parts = panel_parts(items, panels), part = pieces(panels, parts) * PANEL;
     float *result = (float *)worker->scratch, *scratch = result + PATCHES * SUM_COLUMNS;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t class = i / parts % classes, g = i / parts / classes % a->groups;
-        const int64_t pixel = i / parts / classes / a->groups * PATCHES;
+        const share s = share_of(i, CLASS_SHARES(a, PATCHES));
+        const int64_t class = s.group % classes, g = s.group / classes, pixel = s.pixel;
         const int64_t cy = class / a->stride_width, cx = class % a->stride_width;
         const int64_t rows = most(pieces(a->height - cy, a->stride_height), 0);
         const int64_t row = most(pieces(a->width - cx, a->stride_width), 0);
-        const int64_t n = least(a->batch * rows * row - pixel, PATCHES);
+        const int64_t n = least(a->batch * rows * row, s.stop) - pixel;
         if (n <= 0) continue;                                /* the first class has the most positions */
         int64_t before = 0;                                  /* taps of the classes before */
         taps v = { 0, 0, 1 }, h = v;
@@ -252,16 +204,15 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
             -((cy + a->top - v.last * a->dilation_height) / a->stride_height),
             -((cx + a->left - h.last * a->dilation_width) / a->stride_width), taken,
         };
-        const int64_t stop = least(i % parts * part + part, columns), most_columns = classes == 1 ? columns : SUM_COLUMNS;
-        for (int64_t column = i % parts * part, m; column < stop; column += m) {
-            m = least(stop - column, most_columns);
+        for (int64_t column = s.column, m; column < s.end; column += m) {
+            m = least(s.end - column, classes == 1 ? columns : SUM_COLUMNS);
             const tile t = {
                 .out = classes == 1 ? a->d_images + pixel * a->channels + g * columns + column : result,
                 .out_row = classes == 1 ? a->channels : m,
                 .b = a->panels + (g * panels * PANEL + column) * whole + before * taken * PANEL, .b_row = PANEL,
-                .depth = v.n * h.n * taken,
+                .b_panel = PANEL * whole, .depth = v.n * h.n * taken, .columns = m,
             };
-            multiply_patches(&p, t, pixel, n, m, PANEL * whole, scratch);
+            multiply_patches(&p, t, pixel, n, scratch);
             for (int64_t j = 0; classes > 1 && j < n; j++) {
                 const int64_t y = (pixel + j) / row % rows * a->stride_height + cy, x = (pixel + j) % row * a->stride_width + cx;
                 const int64_t image = (pixel + j) / row / rows;
@@ -275,7 +226,7 @@ KERNEL(conv2d_d_images, d_images_items(a->batch, a->height, a->width, a->stride_
 /* ---- the gradients of the kernel and the bias ---- */
 
 /* Gradient before the activation of n pixels and `columns` (at most PANEL) columns as a panel, filled up with zeros, and in d_z; its
-   column sums are added to d_bias. d_z and d_bias may be null. */
+   column sums are added to d_bias. Each may be null. */
 static void gradient_panel(float *panel, float *d_z, float *d_bias, const float *d_out, const float *out, int64_t n, int64_t columns,
                            int64_t filters, int64_t activation)
 {
@@ -286,7 +237,7 @@ static void gradient_panel(float *panel, float *d_z, float *d_bias, const float 
             vf d = vload_n(d_out + i * filters + j, m);
             if (activation) d = activate_grad(d, vload_n(out + i * filters + j, m), activation);
             if (d_z) vstore_n(d_z + i * filters + j, d, m);
-            vstore(panel + i * PANEL + j, d);
+            if (panel) vstore(panel + i * PANEL + j, d);
             sum = sum + d;
         }
         if (d_bias) vstore_n(d_bias + j, sum, m);
@@ -327,7 +278,8 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
     const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups, columns = a->filters / a->groups;
     const int64_t depth = a->kernel_height * a->kernel_width * taken;
     const int64_t row_parts = pieces(depth, SUM_ROWS), column_parts = pieces(columns, SUM_COLUMNS);
-    float *panel = (float *)worker->scratch, *scratch = panel + SUMMED * SUM_COLUMNS;
+    const int packed = a->activation || (a->filters == PANEL && a->groups > 1);   /* else d_out is read in place; it is no panel */
+    float *panel = (float *)worker->scratch, *copy = panel + SUMMED * SUM_COLUMNS, *scratch = copy + SUMMED * COPY_COLUMNS;
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = i % row_parts * SUM_ROWS, g = i / row_parts / column_parts % a->groups;
         const int64_t column = i / row_parts % column_parts * SUM_COLUMNS, first = g * columns + column;
@@ -339,7 +291,8 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             a->top, a->left, taken,
         };
         const int lines = by_lines(&p, depth) && rows == depth;
-        tile t = { .out_row = a->filters, .a = scratch, .b_row = PANEL };
+        tile t = { .out_row = a->filters, .columns = m, .b_row = packed ? PANEL : a->filters, .b_panel = packed ? PANEL * SUMMED : PANEL,
+                   .copy = !packed && a->filters >= SUM_COLUMNS ? copy : 0 };
         t.a_row = lines ? SUMMED + 16 : 1, t.a_depth = lines ? 1 : patch_row(rows);
         float *d_bias = a->d_bias && !row ? a->d_bias + index * a->filters + first : 0, *d_z = row ? 0 : a->d_z;
         if (d_bias) memset(d_bias, 0, (size_t)m * sizeof(float));
@@ -348,18 +301,17 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             if (lines) gather_lines(&p, scratch, t.a_row, pixel, n);
             else gather_rows(&p, scratch, t.a_depth, pixel, n, row, rows);
             t.accumulate = pixel > index * a->piece;
-            for (int64_t q = 0; q < m; q += PANEL) {
+            t.b = packed ? panel : a->d_out + pixel * a->filters + first;
+            for (int64_t q = 0; q < m && (packed || d_bias); q += PANEL) {
                 const int64_t at = pixel * a->filters + first + q;
-                gradient_panel(panel + q * SUMMED, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
+                gradient_panel(packed ? panel + q * SUMMED : 0, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
                                a->out ? a->out + at : 0, n, least(m - q, PANEL), a->filters, a->activation);
             }
-            for (int64_t r = 0; r < rows; r += SUM_TILE)         /* what these rows read of the patches stays in L1 */
-                for (int64_t q = 0; q < m; q += PANEL) {
-                    t.a = scratch + r * t.a_row;
-                    t.b = panel + q * SUMMED, t.columns = least(m - q, PANEL);
-                    t.out = a->d_kernel + (index * depth + row + r) * a->filters + first + q;
-                    tile_multiply(&t, least(rows - r, SUM_TILE));
-                }
+            for (int64_t r = 0; r < rows; r += SUM_TILE) {       /* what these rows read of the patches stays in L1 */
+                t.a = scratch + r * t.a_row;
+                t.out = a->d_kernel + (index * depth + row + r) * a->filters + first;
+                tile_multiply(&t, least(rows - r, SUM_TILE));
+            }
         }
     }
 }

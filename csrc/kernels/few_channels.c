@@ -38,10 +38,10 @@ typedef struct band_tile {
     const int64_t *offset;              /* of the numbers of a patch */
     int64_t depth, step;                /* how many; from a pixel to the next */
     const float *panel, *bias;
-    int64_t filters, columns, relu;     /* columns of the panel that exist */
+    int64_t filters, columns, activation;     /* columns of the panel that exist; linear, relu or relu6 */
 } band_tile;
 
-/* out = relu(bias + the patches of `rows` neighbouring pixels, the first of them at `patch`, times the panel). */
+/* out = activation(bias + the patches of `rows` neighbouring pixels, the first of them at `patch`, times the panel). */
 INLINE void band_part(const band_tile *t, const float *patch, float *out, const int rows, const int vectors)
 {
     vf sum[TILE_ROWS][TILE_VECTORS];
@@ -58,13 +58,14 @@ INLINE void band_part(const band_tile *t, const float *patch, float *out, const 
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
         }
     }
-    const vf least_allowed = vset(t->relu ? 0 : -INFINITY);
+    const int relu6 = t->activation == ACT_RELU6;
+    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = t->columns - j * VL;
         const vf bias = t->bias ? vload_n(t->bias + j * VL, n) : vset(-0.0f);
         UNROLL for (int i = 0; i < rows; i++) {
-            const vf y = sum[i][j] + bias;
-            vstore_n(out + i * t->filters + j * VL, vpick_less(y, least_allowed, least_allowed, y), n);
+            const vf y = vlesser(most_allowed, vgreater(least_allowed, sum[i][j] + bias));
+            vstore_n(out + i * t->filters + j * VL, y, n);
         }
     }
 }
@@ -122,14 +123,14 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
             for (int64_t q = 0; q < a->filters; q += 2 * VL) {
                 const band_tile t = {
                     offset, depth, step, a->panels + q / PANEL * PANEL * depth + q % PANEL, a->bias ? a->bias + q : 0,
-                    a->filters, least(a->filters - q, 2 * VL), a->activation == ACT_RELU,
+                    a->filters, least(a->filters - q, 2 * VL), a->activation,
                 };
                 for (int64_t p = 0; p < tiles; p++) {
                     const int64_t row = tile_begin(n, tiles, p), rows = tile_begin(n, tiles, p + 1) - row;
                     band_rows(&t, band + row * step, out + row * a->filters + q, rows);
                 }
             }
-            if (a->activation > ACT_RELU) tile_activate(out, a->filters, n, a->filters, a->activation);
+            if (a->activation == ACT_SIGMOID || a->activation == ACT_TANH) tile_activate(out, a->filters, n, a->filters, a->activation);
         }
     }
 }

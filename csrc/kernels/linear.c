@@ -20,10 +20,10 @@ enum { FAR = 512, BLOCK_ROWS = VL == 16 ? 192 : 384 };      /* numbers between r
 typedef struct product {
     float *out; int64_t out_row;
     const float *a; int64_t a_row, a_depth;
-    const float *b; int64_t b_depth, b_column;
-    const float *bias;
+    const float *b; int64_t b_depth, b_column, b_panel;   /* b_panel: of a matrix in panels; 0: by strides */
+    const float *bias, *residual;                /* as in struct tile */
     int64_t rows, columns, depth, activation, accumulate;
-    float *keep;                                 /* as in struct tile */
+    float *keep;
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
@@ -37,9 +37,11 @@ enum {
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
-    const int64_t across = pieces(columns, BLOCK_COLUMNS), width = least(columns, BLOCK_COLUMNS);
+    const int64_t uneven = columns % BLOCK_COLUMNS && rows < columns && columns < FAR;    /* the last cells of a row would have less to do */
+    const int64_t wide = uneven ? PANEL : BLOCK_COLUMNS;
+    const int64_t across = pieces(columns, wide), width = least(columns, wide);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
-    cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), BLOCK_COLUMNS, 0, across };
+    cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), wide, 0, across };
     if (columns <= PANEL / 2) {                     /* these run along vectors */
         const int64_t unit = rows < 8 * PANEL ? 16 : PANEL;
         s.rows = pieces(s.rows, unit) * unit;
@@ -61,16 +63,18 @@ INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, i
 /* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int far = t->b_depth >= FAR, beside = t->a_row == 1, pack = t->b_column != 1 || (VL < 16 && far && rows >= 24);
-    const int copy_b = VL < 16 || (!pack && far), copy_a = beside && t->a_depth >= FAR;
+    const int far = t->b_depth >= FAR, beside = t->a_row == 1;
+    const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
+    const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
+    const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR;
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
     float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
         for (int64_t j = column; j < column + columns; j += width) {
-            const float *b = t->b + p * t->b_depth + j * t->b_column;
+            const float *b = t->b + p * t->b_depth + (t->b_panel ? j / PANEL * t->b_panel : j * t->b_column);
             tile s = {
-                .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : PANEL,
+                .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : t->b_panel ? t->b_panel : PANEL,
                 .copy = copy_b ? copy : 0, .bias = last && t->bias ? t->bias + j : 0, .out_row = t->out_row,
                 .depth = depth, .columns = least(column + columns - j, width),
                 .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
@@ -85,6 +89,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                 }
                 s.out = t->out + i * t->out_row + j;
                 s.keep = t->keep ? t->keep + i * t->out_row + j : 0;
+                s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
             }
         }
@@ -221,13 +226,17 @@ static void product_row(const product *t, int64_t row, int64_t column, int64_t c
         }
 }
 
-/* Cells begin <= i < end of the product, column after column of them. */
+/* Cells begin <= i < end of the product: row after row of them where rows are many, so that each thread has rows of its own, else
+   column after column. */
 static void product_range(const product *t, const cells *s, int64_t begin, int64_t end, float *scratch)
 {
+    const int tall = t->rows > t->columns;
+    const int64_t line = tall ? s->across : s->down;
     while (begin < end) {
-        const int64_t at = begin % s->down, whole = at == 0 && end - begin >= s->down;
-        const int64_t wide = whole ? (end - begin) / s->down : 1, high = whole ? s->down : least(s->down - at, end - begin);
-        const int64_t row = at * s->rows, column = begin / s->down * s->columns;
+        const int64_t at = begin % line, lines = at == 0 ? (end - begin) / line : 0, n = lines ? line : least(line - at, end - begin);
+        const int64_t across = tall ? at : begin / line, wide = tall ? n : most(lines, 1);
+        const int64_t down = tall ? begin / line : at, high = tall ? most(lines, 1) : n;
+        const int64_t row = down * s->rows, column = across * s->columns;
         const int64_t rows = least(t->rows - row, high * s->rows), columns = least(t->columns - column, wide * s->columns);
         const int narrow = product_narrow(t->rows, t->columns), turned = t->b_depth == 1 && t->b_column != 1 && rows <= TURNED_ROWS;
         begin += wide * high;
@@ -235,13 +244,15 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
             product_block(t, row, rows, column, columns, scratch);
             continue;
         }
+        const int after = t->activation > ACT_RELU6 || t->residual;
         product u = *t;
-        if (t->activation > ACT_RELU6) u.activation = ACT_LINEAR;
+        if (after) u.activation = ACT_LINEAR;
         if (narrow) product_narrow_block(&u, row, rows, scratch);
         else if (turned) product_turned(&u, row, rows, column, columns);
         else product_row(&u, row, column, columns);
         const int64_t from = row * t->out_row + column;
-        if (t->activation > ACT_RELU6) tile_end(t->out + from, t->keep ? t->keep + from : 0, t->out_row, rows, columns, t->activation);
+        if (after)
+            tile_end(t->out + from, t->residual ? t->residual + from : 0, t->keep ? t->keep + from : 0, t->out_row, rows, columns, t->activation);
     }
 }
 
@@ -258,7 +269,8 @@ static int64_t matrix_product_cells(int64_t rows, int64_t columns, int64_t depth
     return s.down * s.across * batch * parts;
 }
 
-/* out[n] = activate(bias + left[n] @ right[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
+/* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
+   right_panel: 0, or right is what `pack` made, its panels so many numbers apart and right_depth 32; not for 1 row nor below 17 columns.
    split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a cell of a matrix. */
 KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
        product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
@@ -267,6 +279,7 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
     OPTIONAL const float *bias;   /* (columns) */
+    OPTIONAL const float *residual;       /* as out; without split */
     OPTIONAL float *keep; /* as out: before the activation, for GELU and SiLU */
     int64_t outer;
     int64_t inner;
@@ -282,6 +295,7 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
     int64_t right_inner;
     int64_t right_depth;
     int64_t right_column;
+    int64_t right_panel;
     int64_t activation;
     int64_t accumulate;)
 {
@@ -295,9 +309,10 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
             .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
             .a_row = a->left_row, .a_depth = a->left_depth,
             .b = a->right + outer * a->right_outer + inner * a->right_inner + part * most_depth * a->right_depth,
-            .b_depth = a->right_depth, .b_column = a->right_column, .bias = a->bias,
+            .b_depth = a->right_depth, .b_column = a->right_column, .b_panel = a->right_panel, .bias = a->bias,
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
             .activation = a->activation, .accumulate = a->accumulate, .keep = a->keep ? a->keep + n * a->rows * a->columns : 0,
+            .residual = a->residual ? a->residual + n * a->rows * a->columns : 0,
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }

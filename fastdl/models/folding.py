@@ -40,6 +40,12 @@ def summands(node):
     return None if a == b or node.shape_of.get(a) != node.shape_of.get(b) else [a, b]
 
 
+def adds(layer):
+    """Whether a layer is a matrix product, which can add a residual before it stores its result."""
+    return type(layer) is layers.Dense or \
+        type(layer) is layers.Conv2D and (layer.groups, layer.kernel_size, layer.strides) == (1, (1, 1), (1, 1))
+
+
 class Chain:
     """Nodes that run as one call: optional padding, the layer with the weights, normalization, residual, activation.
 
@@ -105,6 +111,8 @@ class Chain:
             kernel, bias = normalised(layer, self.normalization)
         activation = self.activation or layer._fused
         end = activation if residual is None else None
+        if residual is not None and adds(layer) and not self.padding and residual.shape == (*x.shape[:-1], kernel.shape[-1]):
+            return ops.linear(x, ops.reshape(kernel, kernel.shape[-2:]), bias, activation=activation, residual=residual)
         if type(layer) is layers.Dense:
             y = ops.linear(x, kernel, bias, activation=end)
         else:
@@ -171,7 +179,8 @@ def may_fold(graph):
 def folded(graph, training):
     """The steps of a graph in order: Chains and Pools in the place of their last nodes, and the other nodes."""
     last, inside = {}, set()
-    for node in reversed(graph.nodes):                   # of two branches that are added, the later one takes in the sum
+    # Of two branches that are added, one that adds at no cost takes in the sum, else the later one.
+    for node in sorted(reversed(graph.nodes), key=lambda node: not (node.is_layer and adds(node.operation))):
         if id(node) in inside or not node.is_layer:
             continue
         found = None

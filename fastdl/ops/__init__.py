@@ -26,5 +26,6 @@ from .reduction import *  # noqa: F401,F403
 from .shape import *  # noqa: F401,F403
 from .simple_rnn import *  # noqa: F401,F403
 from .softmax import *  # noqa: F401,F403
+from .tensordot import *  # noqa: F401,F403
 
 from . import operators  # noqa: E402,F401

@@ -52,7 +52,7 @@ def pack_bf16(panels, b, *, outer, inner, depth, columns, b_outer, b_inner, b_de
 
 
 @twin(flops=lambda *, outer, inner, rows, columns, depth, **_: 2 * outer * inner * rows * columns * depth)
-def matrix_product_bf16(out, left, panels, bias, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
+def matrix_product_bf16(out, left, panels, bias, residual, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
                         left_depth, right_outer, right_inner, activation):
     n = -(-columns // linear.PANEL)
     a = rounded(linear.strided(left, (outer, inner, rows, depth), left_outer, left_inner, left_row, left_depth))
@@ -61,7 +61,8 @@ def matrix_product_bf16(out, left, panels, bias, *, outer, inner, rows, columns,
     b = b.swapaxes(-3, -2).reshape(outer, inner, depth, n * linear.PANEL)[..., :columns].astype(a.dtype)
     starts = range(0, max(depth, 1), split or max(depth, 1))
     y = np.stack([np.matmul(a[..., p: p + split if split else depth], b[:, :, p: p + split if split else depth]) for p in starts], 2)
-    out.reshape(y.shape)[...] = linear.activate(y if bias is None else y + bias, activation)
+    y = y if bias is None else y + bias
+    out.reshape(y.shape)[...] = linear.activate(y if residual is None else y + residual.reshape(y.shape), activation)
 
 
 def pack(op, b, *, depth, columns, b_depth, b_column, outer=1, inner=1, b_outer=0, b_inner=0):
@@ -72,10 +73,10 @@ def pack(op, b, *, depth, columns, b_depth, b_column, outer=1, inner=1, b_outer=
         b_column=b_column), b, dtype="uint32")
 
 
-def multiply(op, out, left, right, bias, *, outer, inner, columns, depth, right_outer, right_inner, right_depth, right_column, **sizes):
+def multiply(op, out, left, right, bias, residual, *, outer, inner, columns, depth, right_outer, right_inner, right_depth, right_column, **sizes):
     """kernels.matrix_product, of operands rounded to bfloat16."""
     many = (outer if right_outer else 1), (inner if right_inner else 1)
     panels = pack(op, right, depth=depth, columns=columns, b_depth=right_depth, b_column=right_column, outer=many[0], inner=many[1],
                   b_outer=right_outer, b_inner=right_inner)
-    kernels.matrix_product_bf16(out, left, panels, bias, outer=outer, inner=inner, columns=columns, depth=depth,
+    kernels.matrix_product_bf16(out, left, panels, bias, residual, outer=outer, inner=inner, columns=columns, depth=depth,
                                 right_outer=many[1] if right_outer else 0, right_inner=1 if right_inner else 0, **sizes)

@@ -235,6 +235,7 @@ class Conv2D(Windows, Op):
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
     a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
     groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
+    A kernel of 1 x 1 without groups is a matrix product of the pixels, whatever the algorithm.
     """
 
     strides: tuple = (1, 1)
@@ -265,6 +266,7 @@ class Conv2D(Windows, Op):
                              f"group, 'im2col', {', '.join(map(repr, winograd.TILES))}")
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
         self.tile = winograd.tile_of(self, filters)
+        self.pixelwise = groups == 1 and sizes["kernel_height"] == sizes["kernel_width"] == 1      # a product of matrices
         return images.shape[0], sizes["out_height"], sizes["out_width"], filters
 
     def forward(self, out, images, kernel, bias=None):
@@ -273,9 +275,12 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
-        if self.algorithm == "im2col":
+        if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
+            self.patches = images
+        elif self.pixelwise or self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
+        if self.patches is not None:
             product(self, out, self.patches, kernel, bias, rows=self.pixels, columns=filters, depth=depth, left_row=depth,
                     left_depth=1, right_depth=filters, right_column=1, activation=self.act)
             return
@@ -314,16 +319,16 @@ class Conv2D(Windows, Op):
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
-        elif self.act:
-            kernels.activation_grad(d_z, d_out, self.out, size=d_out.size, activation=self.act)
+        else:
+            d_z = d_out if d_z is None else d_z
+            if self.act or d_bias is not None:
+                sum_columns(self, d_bias, d_z, self.pixels, filters, d_out, self.out, self.act)
         d_z = d_out if d_z is None else d_z
-        if d_bias is not None and not implicit:
-            sum_columns(self, d_bias, d_z, self.pixels, filters)
         if d_kernel is not None and self.tile:
             winograd.kernel_gradient(self, d_kernel, d_z)
         elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
-                    left_depth=size // filters, right_depth=filters, right_column=1)
+                    left_depth=size // filters, right_depth=filters, right_column=1, long=True)
         if d_images is not None:
             self.backward_images(d_z, d_images)
 
@@ -332,10 +337,11 @@ class Conv2D(Windows, Op):
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
         if self.patches is not None:
-            d_patches = self.empty((self.pixels, depth))
+            d_patches = d_images if self.patches is self.images else self.empty((self.pixels, depth))
             product(self, d_patches, d_z, self.kernel, rows=self.pixels, columns=depth, depth=filters, left_row=filters, left_depth=1,
                     right_depth=1, right_column=filters)
-            kernels.col2im(d_images, d_patches, **self.sizes)
+            if d_patches is not d_images:
+                kernels.col2im(d_images, d_patches, **self.sizes)
         elif self.bfloat16:
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
         elif self.tile:

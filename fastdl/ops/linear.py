@@ -7,9 +7,9 @@ from ..op import ACTIVATIONS, Op, case, kernels, twin
 from . import bfloat16
 from .math import erf_of
 
-__all__ = ["linear", "matmul", "dot", "tensordot"]
+__all__ = ["linear", "matmul"]
 
-PANEL = 32
+PANEL, LEAST_ROWS = 32, 24           # rows from which it pays that weights lie in panels
 
 
 def activate(x, activation):
@@ -54,17 +54,20 @@ def pack(panels, b, *, depth, columns, row, column):
 
 
 @twin(flops=lambda *, outer, inner, rows, columns, depth, **_: 2 * outer * inner * rows * columns * depth)
-def matrix_product(out, left, right, bias, keep, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
-                   left_depth, right_outer, right_inner, right_depth, right_column, activation, accumulate):
+def matrix_product(out, left, right, bias, residual, keep, *, outer, inner, rows, columns, depth, split, left_outer, left_inner, left_row,
+                   left_depth, right_outer, right_inner, right_depth, right_column, right_panel, activation, accumulate):
     a = strided(left, (outer, inner, rows, depth), left_outer, left_inner, left_row, left_depth)
-    b = strided(right, (outer, inner, depth, columns), right_outer, right_inner, right_depth, right_column)
+    if right_panel:
+        b = right.reshape(-1, depth, PANEL).swapaxes(0, 1).reshape(1, 1, depth, -1)[..., :columns]
+    else:
+        b = strided(right, (outer, inner, depth, columns), right_outer, right_inner, right_depth, right_column)
     starts = range(0, max(depth, 1), split or max(depth, 1))
     y = np.stack([np.matmul(a[..., p: p + split if split else depth], b[:, :, p: p + split if split else depth]) for p in starts], 2)
     out = out.reshape(y.shape)
     if accumulate:
         y = out + y
-    if bias is not None:
-        y = y + bias
+    y = y if bias is None else y + bias
+    y = y if residual is None else y + residual.reshape(y.shape)
     if keep is not None:
         keep.reshape(y.shape)[...] = y
     out[...] = activate(y, activation)
@@ -107,11 +110,12 @@ def split_of(depth, columns):
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
-            batch=(), activation=0, long=False, keep=None):
-    """out[n] = activate(bias + left[n] @ right[n]) by strides counted in elements.
+            batch=(), activation=0, long=False, residual=None, keep=None):
+    """out[n] = activate(left[n] @ right[n] + bias + residual) by strides counted in elements.
 
     long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
+    residual    an array like out, added before the activation; without batch and long only
     keep    for "gelu" and "silu", whose gradient needs it: an array like out for what is activated; without batch only
     """
     if not out.size:
@@ -168,9 +172,14 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
         left_outer=outer[2], left_inner=inner[2], left_row=left_row, left_depth=left_depth, right_outer=outer[3],
         right_inner=inner[3], right_depth=right_depth, right_column=right_column if columns > 1 else 1, activation=activation)
     if op.bfloat16:
-        bfloat16.multiply(op, to, left, right, bias, **sizes)
+        bfloat16.multiply(op, to, left, right, bias, residual, **sizes)
     else:
-        kernels.matrix_product(to, left, right, bias, keep, accumulate=0, **sizes)
+        panel = 0
+        if rows >= LEAST_ROWS and columns >= 2 * PANEL and right_column == 1 and not batch and op.early(right):
+            weights, panel, sizes["right_depth"] = right, depth * PANEL, PANEL
+            right = op.prepared((panel_floats(depth, columns),), lambda panels: kernels.pack(
+                panels, weights, depth=depth, columns=columns, row=right_depth, column=1), weights)
+        kernels.matrix_product(to, left, right, bias, residual, keep, right_panel=panel, accumulate=0, **sizes)
     if parts > 1:
         kernels.sum_parts(out, to, outer=1, count=parts, size=rows * columns)
 
@@ -212,11 +221,12 @@ FUSED = {**ACTIVATIONS, "gelu": 5, "silu": 6}        # as in csrc/kernel.h
 
 
 class Linear(Op):
-    """activation(x @ kernel + bias).
+    """activation(x @ kernel + bias + residual).
 
     x        (..., depth)
     kernel   (depth, columns)
     bias     (columns), or None
+    residual (..., columns), or None
     returns  (..., columns)
 
     activation is None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu" or "silu", applied before the result is stored.
@@ -224,7 +234,7 @@ class Linear(Op):
     activation: str = None
     bfloat16: bool = False
 
-    def shape(self, x, kernel, bias=None):
+    def shape(self, x, kernel, bias=None, residual=None):
         if self.activation not in FUSED:
             raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are {', '.join(list(FUSED)[1:])}"
                              "\n  apply any other to the result: activations.get(name)(linear(x, kernel, bias))")
@@ -236,9 +246,12 @@ class Linear(Op):
         if bias is not None and tuple(bias.shape) != (kernel.shape[1],):
             raise shape_error("linear", f"bias must have one number for each of the {kernel.shape[1]} columns", **arrays,
                               bias=(bias.shape, "columns"))
-        return (*x.shape[:-1], kernel.shape[1])
+        shape = (*x.shape[:-1], kernel.shape[1])
+        if residual is not None and tuple(residual.shape) != shape:
+            raise shape_error("linear", f"residual must have the result's shape, {shape}", **arrays, residual=(residual.shape, "..., columns"))
+        return shape
 
-    def forward(self, y, x, kernel, bias=None):
+    def forward(self, y, x, kernel, bias=None, residual=None):
         depth, columns = kernel.shape
         smooth = self.activation in ("gelu", "silu")
         after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
@@ -246,14 +259,15 @@ class Linear(Op):
         self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
         product(self, keep if after else y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth,
                 left_row=depth, left_depth=1, right_depth=columns, right_column=1, activation=0 if after else FUSED[self.activation],
-                keep=None if after else keep)
+                residual=residual, keep=None if after else keep)
         if after:
             getattr(kernels, self.activation)(y, keep, size=y.size)
+        self.same = () if FUSED[self.activation] else (3,)
 
-    def backward(self, d_y, d_x, d_kernel, d_bias=None):
+    def backward(self, d_y, d_x, d_kernel, d_bias=None, d_residual=None):
         depth, columns = self.kernel.shape
         rows, activation = _rows(d_y, columns), FUSED[self.activation]
-        d_z = self.empty(d_y.shape) if activation else d_y
+        d_z = d_y if not activation else self.empty(d_y.shape) if d_residual is None else d_residual
         if activation or d_bias is not None:
             sum_columns(self, d_bias, d_z, rows, columns, d_y, self.activated, activation)
         if d_kernel is not None:
@@ -263,8 +277,8 @@ class Linear(Op):
             product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
                     right_depth=1, right_column=columns)
 
-    def definition(self, x, kernel, bias=None):
-        y = np.einsum("...i,ij->...j", x, kernel) + (0 if bias is None else bias)
+    def definition(self, x, kernel, bias=None, residual=None):
+        y = np.einsum("...i,ij->...j", x, kernel) + (0 if bias is None else bias) + (0 if residual is None else residual)
         return activation_of(y, self.activation)
 
     cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
@@ -276,12 +290,17 @@ class Linear(Op):
              case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
+             case(x=(29, 6), kernel=(6, 83), bias=(83,), residual=(29, 83), activation="relu6"),
+             case(x=(2, 20, 3), kernel=(3, 5), bias=None, residual=(2, 20, 5)),
+             case(x=(1, 3), kernel=(3, 18), bias=None, residual=(1, 18), activation="gelu"),
+             case(x=(17, 5), kernel=(5, 33), bias=(33,), residual=(17, 33), activation="relu", bfloat16=True),
              case(x=(31, 37), kernel=(37, 65), bias=(65,), activation="relu", bfloat16=True),
              case(x=(3, 7), kernel=(7, 5), bias=(5,), activation="gelu", bfloat16=True),
              case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True),
              case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
              case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
-    wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
+    wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,)),
+             case(x=(3, 5), kernel=(5, 7), bias=None, residual=(7,))]
     bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"),
              case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(32, 64), kernel=(64, 1), bias=(1,)), case(x=(1, 1024), kernel=(1024, 1024), bias=(1024,), activation="relu"),
@@ -371,50 +390,6 @@ class MatMul(Op):
              case(a=(64, 128, 64), b=(64, 64, 128)), case(a=(64, 8, 128, 32), b=(64, 8, 128, 32), transpose_b=True)]
 
 
-class TensorDot(Op):
-    """Sum of products over the last axes of a and as many first axes of b.
-
-    a        (..., *summed)
-    b        (*summed, ...)
-    returns  (*rest of a, *rest of b)
-    """
-    axes: int = 2
-    bfloat16: bool = False
-
-    def shape(self, a, b):
-        n = self.axes
-        if not 0 <= n <= min(len(a.shape), len(b.shape)) or tuple(a.shape[len(a.shape) - n:]) != tuple(b.shape[:n]):
-            raise shape_error("tensordot", f"the last {n} axes of a must be the first {n} of b", a=a.shape, b=b.shape)
-        return (*a.shape[: len(a.shape) - n], *b.shape[n:])
-
-    def _sizes(self):
-        n = self.axes
-        return [int(np.prod(s)) for s in (self.a.shape[: self.a.ndim - n], self.b.shape[:n], self.b.shape[n:])]
-
-    def forward(self, out, a, b):
-        self.a, self.b = a, b
-        rows, depth, columns = self._sizes()
-        product(self, out, a, b, rows=rows, columns=columns, depth=depth, left_row=depth, left_depth=1, right_depth=columns,
-                right_column=1, long=self.axes == a.ndim == b.ndim)
-
-    def backward(self, d_out, d_a, d_b):
-        rows, depth, columns = self._sizes()
-        if d_a is not None:
-            product(self, d_a, d_out, self.b, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
-                    right_depth=1, right_column=columns)
-        if d_b is not None:
-            product(self, d_b, self.a, d_out, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
-                    right_depth=columns, right_column=1, long=True)
-
-    def definition(self, a, b):
-        return np.tensordot(a, b, self.axes)
-
-    cases = [case(a=(2, 3, 4), b=(3, 4, 5)), case(a=(2, 3), b=(4,), axes=0), case(a=(6,), b=(6, 2, 3), axes=1),
-             case(a=(2, 3), b=(2, 3), axes=2), case(a=(4099,), b=(4099,), axes=1)]
-    wrong = [case(a=(2, 3), b=(3, 2), axes=2), case(a=(2,), b=(2,), axes=2)]
-    bench = [case(a=(64, 32, 64), b=(32, 64, 128))]
-
-
 def _rows(array, columns):
     return array.size // columns if columns else int(np.prod(array.shape[:-1]))
 
@@ -446,16 +421,17 @@ def _leading_strides(leading, size, n):
     return [0] * (n - len(leading)) + strides
 
 
-def linear(x, kernel, bias=None, activation=None):
-    """activation(x @ kernel + bias), computed at once.
+def linear(x, kernel, bias=None, activation=None, residual=None):
+    """activation(x @ kernel + bias + residual), computed at once.
 
     x           (..., depth)
     kernel      (depth, columns)
     bias        (columns), or None
-    activation  None or "linear", "relu", "relu6", "sigmoid", "tanh"
+    activation  None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu", "silu"
+    residual    (..., columns), or None
     returns     (..., columns)
     """
-    return Linear.apply(x, kernel, bias, activation=activation)
+    return Linear.apply(x, kernel, bias, residual, activation=activation)
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
@@ -466,25 +442,3 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     returns      (..., rows, columns)
     """
     return MatMul.apply(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
-
-
-def tensordot(a, b, axes=2):
-    """Sum of products over the last `axes` axes of a and as many first axes of b.
-
-    a        (..., *summed)
-    b        (*summed, ...)
-    returns  (*rest of a, *rest of b)
-    """
-    return TensorDot.apply(a, b, axes=int(axes))
-
-
-def dot(a, b):
-    """Sum of products over the last axis of a and the first of b, which has 1 or 2 axes: NumPy's dot without its rarer cases.
-
-    a        (..., depth)
-    b        (depth) or (depth, columns)
-    returns  (...) or (..., columns)
-    """
-    if len(b.shape) > 2:
-        raise shape_error("dot", "b has more than 2 axes\n  matmul and tensordot say which axis is meant", a=a.shape, b=b.shape)
-    return TensorDot.apply(a, b, axes=1)

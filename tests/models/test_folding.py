@@ -43,6 +43,9 @@ CHAINS = {
     "residual": lambda x: residual(3, 3, x, L.ReLU()),
     "two branches": lambda x: residual(3, 5, x, L.ReLU(max_value=6)),
     "residual without activation": lambda x: L.Conv2D(2, 3)(residual(3, 3, x, L.Identity())),
+    "product and residual": lambda x: L.ReLU()(L.Add()([L.BatchNormalization()(L.Conv2D(3, 1)(L.Conv2D(5, 3, padding="same")(x))), x])),
+    "bottleneck": lambda x: L.Add()([L.BatchNormalization()(L.Conv2D(6, 1)(L.MaxPooling2D(2, 2, "same")(x))), L.Conv2D(6, 1, 2)(x)]),
+    "dense and residual": lambda x: ops.relu6(L.Dense(3)(L.Dense(5)(x)) + x),
     "sum by an operator": lambda x: ops.relu(L.BatchNormalization()(L.Conv2D(3, 1)(x)) + x),
 }
 APART = {
@@ -166,6 +169,18 @@ def test_tensors_are_freed_when_nothing_needs_them(rng):
     for _ in range(2):
         model.predict_on_batch(images)
     assert model.programs()[-1].nbytes < 3.5 * images.nbytes
+
+
+@pytest.mark.parametrize("name", ["product and residual", "bottleneck", "dense and residual"])
+def test_a_product_takes_in_the_sum(name, rng):
+    i = Input((9, 8, 3))
+    model = Model(i, CHAINS[name](i))
+    perturb(model, rng)
+    for _ in range(2):
+        model.predict_on_batch(rng.standard_normal((2, 9, 8, 3)).astype("f"))
+    program = model.programs()[-1]
+    calls = [kernel for kernel, *_ in program.about[program.prologue:]]
+    assert not {"activated_sum", "add", "relu", "relu6"} & set(calls), calls
 
 
 @pytest.mark.parametrize("name", ["convolution", "depthwise", "residual", "two branches", "residual without activation", "sum by an operator",

@@ -36,6 +36,7 @@ def whole(random, *shape):
 
 class Workspace:
     empty, bfloat16 = staticmethod(_core.empty), False
+    early = staticmethod(lambda *arrays: False)
 
 
 def multiply(a, b, turn_a, turn_b, bias=None, **options):
@@ -81,14 +82,24 @@ def test_panels_from_any_strides(isa, guard):
         assert np.array_equal(panels, full.reshape(depth, -1, 32).transpose(1, 0, 2).reshape(-1)) and np.array_equal(panels, turned)
 
 
+@pytest.mark.parametrize("columns", [3, 5, 12, 20])
+def test_columns_of_a_matrix_as_wide_as_a_panel(isa, guard, columns):
+    a, b, out = np.ones((3, 64), "f"), _core.empty((64, 32)), _core.empty((3, columns))
+    b[...] = 1
+    kernels.matrix_product(out, a, b.reshape(-1)[32 - columns:], None, None, None, outer=1, inner=1, rows=3, columns=columns, depth=64,
+                           split=0, left_outer=0, left_inner=0, left_row=64, left_depth=1, right_outer=0, right_inner=0, right_depth=32,
+                           right_column=1, right_panel=0, activation=0, accumulate=0)
+    assert np.array_equal(out, np.full((3, columns), 64))
+
+
 def test_accumulate_with_every_path(isa, guard):
     random = np.random.default_rng(3)
     for rows, depth, columns in [(1, 40, 37), (20, 30, 3), (20, 300, 70), (70, 9, 33)]:
         a, b, bias, out = whole(random, rows, depth), whole(random, depth, columns), whole(random, columns), whole(random, rows, columns)
         expected = np.maximum(out + a @ b + bias, 0)
-        kernels.matrix_product(out, a, b, bias, None, outer=1, inner=1, rows=rows, columns=columns, depth=depth, split=0, left_outer=0,
+        kernels.matrix_product(out, a, b, bias, None, None, outer=1, inner=1, rows=rows, columns=columns, depth=depth, split=0, left_outer=0,
                                left_inner=0, left_row=depth, left_depth=1, right_outer=0, right_inner=0, right_depth=columns,
-                               right_column=1, activation=1, accumulate=1)
+                               right_column=1, right_panel=0, activation=1, accumulate=1)
         assert np.array_equal(out, expected), (rows, depth, columns)
 
 
