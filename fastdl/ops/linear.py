@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from . import bfloat16
+from . import bfloat16, few_columns
 from .math import erf_of
 
 __all__ = ["linear", "matmul", "dot", "tensordot"]
@@ -244,6 +244,12 @@ class Linear(Op):
         after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
         keep = self.empty(y.shape) if after or smooth and self.traced else None
         self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
+        self.panels = None
+        if few_columns.wanted(depth, columns) and not smooth and not self.bfloat16:
+            self.panels = few_columns.packed(self, kernel)
+            kernels.few_columns_product(y, x, self.panels, bias, rows=_rows(y, columns), columns=columns, depth=depth,
+                                        activation=FUSED[self.activation])
+            return
         product(self, keep if after else y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth,
                 left_row=depth, left_depth=1, right_depth=columns, right_column=1, activation=0 if after else FUSED[self.activation],
                 keep=None if after else keep)
@@ -259,7 +265,9 @@ class Linear(Op):
         if d_kernel is not None:
             product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
                     right_depth=columns, right_column=1, long=True)
-        if d_x is not None:
+        if d_x is not None and self.panels is not None:
+            kernels.few_columns_d_x(d_x, d_z, self.panels, rows=rows, columns=columns, depth=depth)
+        elif d_x is not None:
             product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
                     right_depth=1, right_column=columns)
 
@@ -280,9 +288,10 @@ class Linear(Op):
              case(x=(3, 7), kernel=(7, 5), bias=(5,), activation="gelu", bfloat16=True),
              case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True),
              case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
+             case(x=(1, 257), kernel=(257, 7), bias=None), case(x=(23, 543), kernel=(543, 3), bias=(3,), activation="tanh"),
              case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,))]
-    bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"),
+    bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"), case(x=(32, 5408), kernel=(5408, 10), bias=(10,)),
              case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(32, 64), kernel=(64, 1), bias=(1,)), case(x=(1, 1024), kernel=(1024, 1024), bias=(1024,), activation="relu"),
              case(x=(64, 256), kernel=(256, 1024), bias=(1024,), activation="relu"),
