@@ -190,7 +190,7 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
 }
 
 /* One row, with the right operand in place: one pass over its memory, STREAM of its rows at a time. */
-enum { STREAM = 8 };
+enum { STREAM = 6 };
 
 static void product_row(const product *t, int64_t row, int64_t column, int64_t columns)
 {

@@ -333,7 +333,7 @@ class MatMul(Op):
     def forward(self, out, a, b):
         self.a, self.b = a, b
         out_, a_, b_ = self._layouts()
-        self._product((out, out_), (a, a_), (b, b_), long=a.ndim == b.ndim == 1)
+        self._product((out, out_), (a, a_), (b, b_), long=a.size == a_[1][1] and b.ndim < 3)      # one row: each thread its part of b
 
     def _layouts(self):
         """Of the result, a and b as matrices: (leading axes, (rows, columns), their strides)."""
