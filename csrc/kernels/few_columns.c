@@ -93,8 +93,8 @@ KERNEL(few_columns_product, a->rows, a->depth * a->columns / 6,
     }
 }
 
-/* d_x = d_y @ transposed kernel.  One item: 32 columns of d_x. */
-KERNEL(few_columns_d_x, pieces(a->depth, PANEL), a->rows * a->columns * PANEL / 6,
+/* d_x = d_y @ transposed kernel.  One item: one row, so that a thread has the rows of d_x that it had of x. */
+KERNEL(few_columns_d_x, a->rows, a->depth * a->columns / 6,
     float *d_x;           /* (rows, depth) */
     const float *d_y;     /* (rows, columns) */
     const float *panels;  /* (ceil(depth / 32), columns, 32) */
@@ -103,9 +103,8 @@ KERNEL(few_columns_d_x, pieces(a->depth, PANEL), a->rows * a->columns * PANEL / 
     int64_t depth;)
 {
     const tile t = {
-        .out = a->d_x + begin * PANEL, .out_row = a->depth, .a = a->d_y, .a_row = a->columns, .a_depth = 1,
-        .b = a->panels + begin * a->columns * PANEL, .b_row = PANEL, .b_panel = a->columns * PANEL,
-        .depth = a->columns, .columns = least(end * PANEL, a->depth) - begin * PANEL,
+        .out = a->d_x + begin * a->depth, .out_row = a->depth, .a = a->d_y + begin * a->columns, .a_row = a->columns, .a_depth = 1,
+        .b = a->panels, .b_row = PANEL, .b_panel = a->columns * PANEL, .depth = a->columns, .columns = a->depth,
     };
-    tile_multiply(&t, a->rows);
+    tile_multiply(&t, end - begin);
 }
