@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
-         "-fvisibility=hidden"]
+         "-fwrapv", "-fvisibility=hidden"]                    # whole numbers wrap around, as in NumPy
 X86 = platform.machine() in ("x86_64", "AMD64")
 ISAS = {
     "baseline": ["-march=x86-64-v2"],

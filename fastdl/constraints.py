@@ -1,28 +1,17 @@
 """Constraints: what weights are brought back to after each update. Names, arguments and defaults are those of Keras 3."""
 
 from . import ops
+from .registry import Configured, Registry
 
 EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(Configured):
     """Base of all constraints: a function of a tensor that returns one of the same shape."""
 
     def __call__(self, w):
         """The nearest allowed weights."""
         return w
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """A constraint of these arguments."""
-        return cls(**config)
-
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.get_config().items())})"
 
 
 class NonNeg(Constraint):
@@ -79,36 +68,5 @@ class MinMaxNorm(Constraint):
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
-_classes = {"NonNeg": NonNeg, "MaxNorm": MaxNorm, "UnitNorm": UnitNorm, "MinMaxNorm": MinMaxNorm}
-_names = {"non_neg": NonNeg, "max_norm": MaxNorm, "unit_norm": UnitNorm, "min_max_norm": MinMaxNorm}
-
-
-def get(identifier):
-    """A constraint from its name, its serialised form, a function of a tensor, or itself."""
-    if identifier is None or isinstance(identifier, Constraint):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        found = _classes.get(identifier) or _names.get(identifier)
-        if found:
-            return found()
-    elif callable(identifier):
-        return identifier() if isinstance(identifier, type) and issubclass(identifier, Constraint) else identifier
-    raise ValueError(f"constraint: {identifier!r} is not known\n  wanted: a Constraint, a function of a tensor, or one of {', '.join(_names)}")
-
-
-def serialize(constraint):
-    """{"class_name", "config"}: what deserialize makes an equal constraint of; None stays None."""
-    if constraint is None:
-        return None
-    if type(constraint).__name__ not in _classes:
-        raise ValueError(f"{constraint!r} cannot be saved; only the constraints of fastdl.constraints can")
-    return {"class_name": type(constraint).__name__, "config": constraint.get_config()}
-
-
-def deserialize(config):
-    """The constraint that serialize described."""
-    if config["class_name"] not in _classes:
-        raise ValueError(f"constraint {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
-    return _classes[config["class_name"]].from_config(config["config"])
+_known = Registry("constraint", Constraint, (NonNeg, MaxNorm, UnitNorm, MinMaxNorm), wanted="a Constraint, a function of a tensor")
+get, serialize, deserialize = _known.get, _known.serialize, _known.deserialize

@@ -5,26 +5,15 @@ import math
 import numpy as np
 
 from . import random
+from .registry import Configured, Registry
 
 
-class Initializer:
+class Initializer(Configured):
     """Base of all initialisers: a function of (shape, dtype) that returns an array."""
 
     def __call__(self, shape, dtype="float32"):
         """An array of this shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__}: define __call__(shape, dtype)")
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        """An initialiser of these arguments."""
-        return cls(**config)
-
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class Zeros(Initializer):
@@ -190,42 +179,16 @@ class Orthogonal(RandomInitializer):
         return {"gain": self.gain, **super().get_config()}
 
 
-_classes = {c.__name__: c for c in (Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform, VarianceScaling, GlorotUniform,
-                                    GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal)}
-_names = {"".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name)): c for name, c in _classes.items()}
-_names |= {"normal": RandomNormal, "uniform": RandomUniform, "zero": Zeros, "one": Ones}
+_known = Registry("initializer", Initializer,
+                  (Zeros, Ones, Constant, Identity, RandomNormal, TruncatedNormal, RandomUniform, VarianceScaling, GlorotUniform, GlorotNormal,
+                   HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal),
+                  {"normal": RandomNormal, "uniform": RandomUniform, "zero": Zeros, "one": Ones},
+                  wanted="an Initializer, an array, a function of shape and dtype")
+serialize, deserialize = _known.serialize, _known.deserialize
 
 
 def get(identifier):
-    """An initialiser from its name, its serialised form, an array, a function of (shape, dtype), or itself."""
-    if identifier is None or isinstance(identifier, Initializer):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        found = _classes.get(identifier) or _names.get(identifier)
-        if found:
-            return found()
-    elif isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
-    elif callable(identifier):
-        return identifier
-    elif isinstance(identifier, np.ndarray):
+    """An initialiser from its name, its class, its serialised form, an array, a function of (shape, dtype), or itself."""
+    if isinstance(identifier, np.ndarray):
         return lambda shape, dtype="float32": identifier.astype(dtype)
-    raise ValueError(f"initializer: {identifier!r} is not known\n  wanted: an Initializer, an array, a function of shape and dtype, or one of {', '.join(_names)}")
-
-
-def serialize(initializer):
-    """{"class_name", "config"}: what deserialize makes an equal initialiser of; None stays None."""
-    if initializer is None:
-        return None
-    if type(initializer).__name__ not in _classes:
-        raise ValueError(f"{initializer!r} cannot be saved; only the initialisers of fastdl.initializers can")
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
-
-
-def deserialize(config):
-    """The initialiser that serialize described."""
-    if config["class_name"] not in _classes:
-        raise ValueError(f"initializer {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
-    return _classes[config["class_name"]].from_config(config["config"])
+    return _known.get(identifier)

@@ -3,14 +3,13 @@
 The functions give one number for each sample (..., columns) -> (...); the classes reduce them to one.
 """
 
-import re
-
 import numpy as np
 
 from . import _core, ops
 from .errors import shape_error
 from .ops.loss import NONE_IGNORED
 from .ops.softmax import Probabilities
+from .registry import Configured, Registry, snake_case
 from .tensor import Tensor
 
 REDUCTIONS = {"sum_over_batch_size": "count", "mean": "count", "sum": "none", "mean_with_sample_weight": "weights", "none": None, None: None}
@@ -188,7 +187,7 @@ def _leading(factor, losses):
     return factor if shape == factor.shape else _reshaped(factor, shape)
 
 
-class Loss:
+class Loss(Configured):
     """Base of all losses. A subclass defines call(y_true, y_pred), which returns one number for each sample.
 
     reduction  "sum_over_batch_size" (the mean over all that the mask, if any, leaves), "sum", "mean", "mean_with_sample_weight",
@@ -198,7 +197,7 @@ class Loss:
     def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
         if reduction not in REDUCTIONS:
             raise ValueError(f"{type(self).__name__}: reduction {reduction!r} is not known\n  wanted: one of {', '.join(map(str, REDUCTIONS))}")
-        self.name, self.reduction, self.dtype = name or _snake(type(self).__name__), reduction, dtype or "float32"
+        self.name, self.reduction, self.dtype = name or snake_case(type(self).__name__), reduction, dtype or "float32"
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """The loss: a Tensor (), or (...) without reduction. A mask of y_pred is heeded."""
@@ -214,11 +213,6 @@ class Loss:
     def get_config(self):
         """The constructor's arguments."""
         return {"name": self.name, "reduction": self.reduction}
-
-    @classmethod
-    def from_config(cls, config):
-        """A loss of these arguments."""
-        return cls(**config)
 
 
 class LossFunctionWrapper(Loss):
@@ -330,41 +324,8 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
         super().__init__(sparse_categorical_crossentropy, reduction, name, dtype, from_logits=from_logits, ignore_class=ignore_class, axis=axis)
 
 
-def _snake(name):
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, LossFunctionWrapper) and c is not LossFunctionWrapper}
-_names = {_snake(name): c for name, c in _classes.items()}
-_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
-           "bce": BinaryCrossentropy, "huber_loss": Huber, "logcosh": LogCosh, "kl_divergence": KLDivergence, "kld": KLDivergence}
-
-
-def get(identifier):
-    """A Loss from its name ("mse", "MeanSquaredError", "sparse_categorical_crossentropy" …), its serialised form, a function of
-    (y_true, y_pred) that gives one number for each sample, or itself."""
-    if identifier is None or isinstance(identifier, Loss):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        found = _classes.get(identifier) or _names.get(identifier.lower())
-        if found:
-            return found()
-    elif callable(identifier):
-        return identifier() if isinstance(identifier, type) and issubclass(identifier, Loss) else LossFunctionWrapper(identifier)
-    raise ValueError(f"loss: {identifier!r} is not known\n  wanted: a Loss, a function of y_true and y_pred, or one of {', '.join(sorted(_names))}")
-
-
-def serialize(loss):
-    """{"class_name", "config"}: what deserialize makes an equal loss of."""
-    if type(loss).__name__ not in _classes:
-        raise ValueError(f"{loss!r} cannot be saved; only the losses of fastdl.losses can")
-    return {"class_name": type(loss).__name__, "config": loss.get_config()}
-
-
-def deserialize(config):
-    """The loss that serialize described."""
-    if config["class_name"] not in _classes:
-        raise ValueError(f"loss {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
-    return _classes[config["class_name"]].from_config(config["config"])
+_known = Registry("loss", Loss, [c for c in vars().values() if isinstance(c, type) and issubclass(c, LossFunctionWrapper) and c is not LossFunctionWrapper],
+                  {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
+                   "bce": BinaryCrossentropy, "huber_loss": Huber, "logcosh": LogCosh, "kl_divergence": KLDivergence, "kld": KLDivergence},
+                  wanted="a Loss, a function of y_true and y_pred", wrapped=LossFunctionWrapper)
+get, serialize, deserialize = _known.get, _known.serialize, _known.deserialize

@@ -8,15 +8,16 @@ import numpy as np
 from . import _core, losses, ops
 from .losses import _like, _leading, _pair, _reshaped
 from .ops.loss import LOSS_PIECE
+from .registry import Configured, Registry, snake_case
 from .tensor import State, Tensor, kernels
 
 
-class Metric:
+class Metric(Configured):
     """Base of all metrics. A subclass adds its totals with add_variable and defines update_state(y_true, y_pred, sample_weight)
     and result()."""
 
     def __init__(self, dtype=None, name=None):
-        self.name, self.dtype, self.variables = name or losses._snake(type(self).__name__), dtype or "float32", []
+        self.name, self.dtype, self.variables = name or snake_case(type(self).__name__), dtype or "float32", []
 
     def add_variable(self, shape, name):
         """A total: a float64 State of zeros."""
@@ -51,11 +52,6 @@ class Metric:
     def get_config(self):
         """The constructor's arguments."""
         return {"name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        """A metric of these arguments."""
-        return cls(**config)
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}>"
@@ -415,26 +411,12 @@ class FalseNegatives(_Count):
     which = 3
 
 
-_classes = {c.__name__: c for c in list(vars().values()) if isinstance(c, type) and issubclass(c, Metric) and c not in (Metric, MeanMetricWrapper, Confusion, _Count)}
-_names = {losses._snake(name): c for name, c in _classes.items()}
-_names |= {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
-           "bce": BinaryCrossentropy, "logcosh": LogCoshError, "kl_divergence": KLDivergence, "acc": Accuracy}
-
-
-def get(identifier):
-    """A Metric from its name, its serialised form, a function of (y_true, y_pred) that gives one number for each sample, or
-    itself."""
-    if identifier is None or isinstance(identifier, Metric):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str):
-        found = _classes.get(identifier) or _names.get(identifier.lower())
-        if found:
-            return found()
-    elif callable(identifier):
-        return identifier() if isinstance(identifier, type) and issubclass(identifier, Metric) else MeanMetricWrapper(identifier)
-    raise ValueError(f"metric: {identifier!r} is not known\n  wanted: a Metric, a function of y_true and y_pred, or one of {', '.join(sorted(_names))}")
+_known = Registry("metric", Metric, [c for c in vars().values() if isinstance(c, type) and issubclass(c, Metric)
+                                     and c not in (Metric, MeanMetricWrapper, Confusion, _Count)],
+                  {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "mape": MeanAbsolutePercentageError, "msle": MeanSquaredLogarithmicError,
+                   "bce": BinaryCrossentropy, "logcosh": LogCoshError, "kl_divergence": KLDivergence, "acc": Accuracy},
+                  wanted="a Metric, a function of y_true and y_pred", wrapped=MeanMetricWrapper)
+get, serialize, deserialize = _known.get, _known.serialize, _known.deserialize
 
 
 def resolve(identifier, true_shape, pred_shape):
@@ -450,17 +432,3 @@ def resolve(identifier, true_shape, pred_shape):
         metric.name = identifier
         return metric
     return get(identifier)
-
-
-def serialize(metric):
-    """{"class_name", "config"}: what deserialize makes an equal metric of."""
-    if type(metric).__name__ not in _classes:
-        raise ValueError(f"{metric!r} cannot be saved; only the metrics of fastdl.metrics can")
-    return {"class_name": type(metric).__name__, "config": metric.get_config()}
-
-
-def deserialize(config):
-    """The metric that serialize described."""
-    if config["class_name"] not in _classes:
-        raise ValueError(f"metric {config['class_name']!r} is not known\n  wanted: one of {', '.join(_classes)}")
-    return _classes[config["class_name"]].from_config(config["config"])

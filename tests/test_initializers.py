@@ -44,7 +44,7 @@ def test_constant_ones():
 
 
 def test_get_and_configuration():
-    for name in initializers._classes:
+    for name in initializers._known.classes:
         made = initializers.get(name)
         assert initializers.deserialize(initializers.serialize(made)).get_config() == made.get_config()
     own = initializers.get(lambda shape, dtype="float32": np.full(shape, 7, dtype))

@@ -35,7 +35,7 @@ class Trainer:
                 run_eagerly=False, steps_per_execution=1, jit_compile="auto", auto_scale_loss=True):
         """Choose how to train.
 
-        optimizer      name or optimizer
+        optimizer      name or optimizer; None: the model will only be evaluated
         loss           name, function or Loss; a list or dict by output where there are several
         loss_weights   numbers by output
         metrics        names, functions or Metrics; weighted_metrics heed sample weights
@@ -181,6 +181,8 @@ class Trainer:
     def _compiled(self, what):
         if self._objectives is None:
             raise RuntimeError(f"{what}: call compile() first")
+        if self.optimizer is None and what in ("fit", "train_on_batch"):
+            raise RuntimeError(f"{what}: compile() was given optimizer=None, with which a model can be evaluated but not trained")
 
     def _loop(self, mode, source, batch_size, check_finite=False):
         step = {"train": self._train, "test": self._test}[mode]

@@ -273,12 +273,9 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
-        if self.bfloat16:
-            self.tile = 0                                     # Winograd's algorithm has kernels of its own there
         if self.algorithm == "im2col":
             self.patches = self.empty((self.pixels, depth))
             kernels.im2col(self.patches, images, **self.sizes)
-        if self.patches is not None:
             product(self, out, self.patches, kernel, bias, rows=self.pixels, columns=filters, depth=depth, left_row=depth,
                     left_depth=1, right_depth=filters, right_column=1, activation=self.act)
             return
@@ -304,7 +301,7 @@ class Conv2D(Windows, Op):
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         size, filters = self.kernel.size, self.kernel.shape[3]
-        implicit = self.patches is None and d_kernel is not None and not self.tile
+        implicit = self.patches is None and d_kernel is not None and not self.tile      # Winograd in float32 beats pairs here
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
@@ -332,9 +329,6 @@ class Conv2D(Windows, Op):
 
     def backward_images(self, d_z, d_images):
         """Fill d_images from d_z, the gradient before the activation."""
-        if self.tile:
-            winograd.images_gradient(self, d_images, d_z)
-            return
         kernel_height, kernel_width, taken, filters = self.kernel.shape
         depth = kernel_height * kernel_width * taken
         if self.patches is not None:
@@ -344,6 +338,8 @@ class Conv2D(Windows, Op):
             kernels.col2im(d_images, d_patches, **self.sizes)
         elif self.bfloat16:
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
+        elif self.tile:
+            winograd.images_gradient(self, d_images, d_z)
         elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
         else:

@@ -7,13 +7,14 @@ import numpy as np
 
 from .. import _core
 from ..errors import RecordingError
+from ..registry import Configured
 from ..tensor import Parameter, State, Tensor, kernels
 from .schedules import LearningRateSchedule
 
 NORM_PIECE = 8192                    # as in csrc/kernels/optimizer.c
 
 
-class Optimizer:
+class Optimizer(Configured):
     """Base of all optimisers. A subclass names its slots and launches its kernel:
 
         slots()                                       names of what it keeps beside each parameter
@@ -230,18 +231,10 @@ class Optimizer:
     def get_config(self):
         """The constructor's arguments."""
         from .schedules import serialize
-        if self.schedule is None:
-            rate = self._rate.array.item()
-        else:
-            rate = serialize(self.schedule)
+        rate = self._rate.array.item() if self.schedule is None else serialize(self.schedule)
         return {"name": self.name, "learning_rate": rate, "weight_decay": self.weight_decay, "clipnorm": self.clipnorm,
                 "clipvalue": self.clipvalue, "global_clipnorm": self.global_clipnorm, "use_ema": self.use_ema,
                 "ema_momentum": self.ema_momentum, "ema_overwrite_frequency": self.ema_overwrite_frequency}
-
-    @classmethod
-    def from_config(cls, config):
-        """An optimiser of these arguments."""
-        return cls(**config)
 
     def __repr__(self):
         rate = repr(self.schedule) if self.schedule is not None else self._rate.array.item()

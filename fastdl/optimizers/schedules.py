@@ -6,10 +6,11 @@ A kernel computes them from the step count, so that recorded steps follow them.
 import numpy as np
 
 from .. import _core
+from ..registry import Configured, Registry
 from ..tensor import Tensor, kernels
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(Configured):
     """Base of all schedules. One of your own defines __call__(step), which returns a number; it is called before each
     update, and keeps a step that uses it from being recorded."""
 
@@ -26,11 +27,6 @@ class LearningRateSchedule:
     def get_config(self):
         """The constructor's arguments."""
         return dict(self.config)
-
-    @classmethod
-    def from_config(cls, config):
-        """A schedule of these arguments."""
-        return cls(**config)
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.get_config().items() if k != 'name')})"
@@ -117,18 +113,5 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         kernels.stepped_learning_rate(rate, iterations, self.boundaries, self.values, count=len(self.boundaries))
 
 
-_known = {c.__name__: c for c in (ExponentialDecay, InverseTimeDecay, CosineDecay, PolynomialDecay, PiecewiseConstantDecay)}
-
-
-def serialize(schedule):
-    """{"class_name", "config"}: what deserialize makes an equal schedule of."""
-    if type(schedule).__name__ not in _known:
-        raise ValueError(f"{schedule!r} cannot be saved; only the schedules of fastdl.optimizers.schedules can")
-    return {"class_name": type(schedule).__name__, "config": schedule.get_config()}
-
-
-def deserialize(config):
-    """The schedule that serialize described."""
-    if config["class_name"] not in _known:
-        raise ValueError(f"learning-rate schedule {config['class_name']!r} is not known\n  wanted: one of {', '.join(_known)}")
-    return _known[config["class_name"]].from_config(config["config"])
+_known = Registry("learning-rate schedule", LearningRateSchedule, (ExponentialDecay, InverseTimeDecay, CosineDecay, PolynomialDecay, PiecewiseConstantDecay))
+serialize, deserialize = _known.serialize, _known.deserialize

@@ -315,3 +315,16 @@ def test_averaged_weights_are_taken_over_after_fit():
     for model in plain, averaged:
         model.fit(X, Y, batch_size=50, epochs=3, verbose=0)
     assert not np.array_equal(plain.get_weights()[0], averaged.get_weights()[0])
+
+
+def test_training_wants_compile_and_an_optimizer():
+    model = fastdl.Sequential([layers.Dense(1)])
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(RuntimeError, match="call compile"):
+            train(x, y)
+    model.compile(optimizer=None, loss="mse")
+    assert model.evaluate(x, y, verbose=0) >= 0
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(RuntimeError, match="optimizer=None"):
+            train(x, y)
