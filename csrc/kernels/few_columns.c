@@ -93,6 +93,8 @@ KERNEL(few_columns_product, a->rows, a->depth * a->columns / 6,
     }
 }
 
+enum { D_X_ROWS = 12 };       /* written side by side: few, so that the processor sees the streams */
+
 /* d_x = d_y @ transposed kernel.  One item: one row, so that a thread has the rows of d_x that it had of x. */
 KERNEL(few_columns_d_x, a->rows, a->depth * a->columns / 6,
     float *d_x;           /* (rows, depth) */
@@ -102,9 +104,13 @@ KERNEL(few_columns_d_x, a->rows, a->depth * a->columns / 6,
     int64_t columns;
     int64_t depth;)
 {
-    const tile t = {
-        .out = a->d_x + begin * a->depth, .out_row = a->depth, .a = a->d_y + begin * a->columns, .a_row = a->columns, .a_depth = 1,
-        .b = a->panels, .b_row = PANEL, .b_panel = a->columns * PANEL, .depth = a->columns, .columns = a->depth,
-    };
-    tile_multiply(&t, end - begin);
+    const int64_t rows = end - begin, n = pieces(rows, D_X_ROWS);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row = begin + tile_begin(rows, n, i);
+        const tile t = {
+            .out = a->d_x + row * a->depth, .out_row = a->depth, .a = a->d_y + row * a->columns, .a_row = a->columns, .a_depth = 1,
+            .b = a->panels, .b_row = PANEL, .b_panel = a->columns * PANEL, .depth = a->columns, .columns = a->depth,
+        };
+        tile_multiply(&t, begin + tile_begin(rows, n, i + 1) - row);
+    }
 }
