@@ -10,6 +10,7 @@
     _(column_sums)                                                                                                    \
     _(activation_grad)                                                                                                \
     _(product_d_z)                                                                                                    \
+    _(few_columns_product) _(few_columns_d_x)                                                                         \
                                                                                                                       \
     /* elementwise */                                                                                                 \
     _(check_finite)                                                                                                   \

@@ -177,7 +177,7 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
             };
             tile_multiply(&s, t->columns);
         }
-        for (int64_t c = 0; c < t->columns; c++)
+        for (int64_t c = 0; c < t->columns && (t->bias || t->activation); c++)
             for (int j = 0; j < PANEL; j += VL) {
                 const vf y = vload(sums + c * PANEL + j) + vset(t->bias ? t->bias[c] : -0.0f);
                 vstore(sums + c * PANEL + j, activate(y, t->activation));
@@ -195,7 +195,7 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
 }
 
 /* One row, with the right operand in place: one pass over its memory, STREAM of its rows at a time. */
-enum { STREAM = 8 };
+enum { STREAM = 6 };
 
 static void product_row(const product *t, int64_t row, int64_t column, int64_t columns)
 {

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from . import bfloat16
+from . import bfloat16, few_columns
 from .math import erf_of
 
 __all__ = ["linear", "matmul"]
@@ -257,12 +257,17 @@ class Linear(Op):
         after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
         keep = self.empty(y.shape) if after or smooth and self.traced else None
         self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
+        self.same, self.panels = () if FUSED[self.activation] else (3,), None
+        if few_columns.wanted(depth, columns) and residual is None and not smooth and not self.bfloat16:
+            self.panels = few_columns.packed(self, kernel)
+            kernels.few_columns_product(y, x, self.panels, bias, rows=_rows(y, columns), columns=columns, depth=depth,
+                                        activation=FUSED[self.activation])
+            return
         product(self, keep if after else y, x, kernel, bias, rows=_rows(y, columns), columns=columns, depth=depth,
                 left_row=depth, left_depth=1, right_depth=columns, right_column=1, activation=0 if after else FUSED[self.activation],
                 residual=residual, keep=None if after else keep)
         if after:
             getattr(kernels, self.activation)(y, keep, size=y.size)
-        self.same = () if FUSED[self.activation] else (3,)
 
     def backward(self, d_y, d_x, d_kernel, d_bias=None, d_residual=None):
         depth, columns = self.kernel.shape
@@ -273,7 +278,9 @@ class Linear(Op):
         if d_kernel is not None:
             product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
                     right_depth=columns, right_column=1, long=True)
-        if d_x is not None:
+        if d_x is not None and self.panels is not None:
+            kernels.few_columns_d_x(d_x, d_z, self.panels, rows=rows, columns=columns, depth=depth)
+        elif d_x is not None:
             product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
                     right_depth=1, right_column=columns)
 
@@ -298,10 +305,11 @@ class Linear(Op):
              case(x=(3, 7), kernel=(7, 5), bias=(5,), activation="gelu", bfloat16=True),
              case(x=(1031, 5), kernel=(5, 3), bias=(3,), activation="tanh", bfloat16=True),
              case(x=(2, 0), kernel=(0, 3), bias=(3,), bfloat16=True),
+             case(x=(1, 257), kernel=(257, 7), bias=None), case(x=(23, 543), kernel=(543, 3), bias=(3,), activation="tanh"),
              case(x=(1, 517), kernel=(517, 2), bias=None, bfloat16=True), case(x=(0, 3), kernel=(3, 2), bias=None, bfloat16=True)]
     wrong = [case(x=(3, 5), kernel=(4, 7)), case(x=(3, 5), kernel=(5,)), case(x=(3, 5), kernel=(5, 7), bias=(5,)),
              case(x=(3, 5), kernel=(5, 7), bias=None, residual=(7,))]
-    bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"),
+    bench = [case(x=(32, 10), kernel=(10, 64), bias=(64,), activation="relu"), case(x=(32, 5408), kernel=(5408, 10), bias=(10,)),
              case(x=(32, 64), kernel=(64, 64), bias=(64,), activation="relu"),
              case(x=(32, 64), kernel=(64, 1), bias=(1,)), case(x=(1, 1024), kernel=(1024, 1024), bias=(1024,), activation="relu"),
              case(x=(64, 256), kernel=(256, 1024), bias=(1024,), activation="relu"),
@@ -343,7 +351,7 @@ class MatMul(Op):
     def forward(self, out, a, b):
         self.a, self.b = a, b
         out_, a_, b_ = self._layouts()
-        self._product((out, out_), (a, a_), (b, b_), long=a.ndim == b.ndim == 1)
+        self._product((out, out_), (a, a_), (b, b_), long=a.size == a_[1][1] and b.ndim < 3)      # one row: each thread its part of b
 
     def _layouts(self):
         """Of the result, a and b as matrices: (leading axes, (rows, columns), their strides)."""

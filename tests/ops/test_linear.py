@@ -103,7 +103,7 @@ def test_accumulate_with_every_path(isa, guard):
         assert np.array_equal(out, expected), (rows, depth, columns)
 
 
-SHAPES = [(3, 70, 40), (64, 300, 40), (5, 1100, 3), (40, 600, 1), (230, 30, 70)]
+SHAPES = [(3, 70, 40), (64, 300, 40), (5, 1100, 3), (40, 600, 1), (230, 30, 70), (24, 5408, 10), (9, 321, 31)]
 
 
 def test_same_bits_on_avx2_and_avx512():
@@ -115,7 +115,8 @@ def test_same_bits_on_avx2_and_avx512():
         found = []
         for name in ("avx2", "avx512"):
             with fastdl.isa(name):
-                found.append([multiply(a, b, *turned, long=long) for turned in ((False, False), (True, True)) for long in (False, True)])
+                found.append([multiply(a, b, *turned, long=long) for turned in ((False, False), (True, True)) for long in (False, True)]
+                             + [ops.linear(Tensor(a), Tensor(b)).array])
         for one, other in zip(*found):
             assert np.array_equal(one, other), (rows, depth, columns)
 
