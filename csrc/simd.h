@@ -87,6 +87,23 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* A store past the caches, where p is aligned as a vector is; after the last ones, before another thread may read: vstreams_end. */
+#if defined(__AVX512F__)
+SIMD void vstream(float *p, vf x) { _mm512_stream_ps(p, x); }
+#elif defined(__AVX2__)
+SIMD void vstream(float *p, vf x) { _mm256_stream_ps(p, x); }
+#elif defined(__SSE__)
+SIMD void vstream(float *p, vf x) { _mm_stream_ps(p, x); }
+#else
+SIMD void vstream(float *p, vf x) { vstore(p, x); }
+#endif
+SIMD void vstreams_end(void)
+{
+#if defined(__SSE__)
+    _mm_sfence();
+#endif
+}
+
 /* Loads of the same first n numbers (1 to VL) in a loop: what they need is made once. */
 #if defined(__AVX512F__)
 typedef __mmask16 vpart;
@@ -307,22 +324,50 @@ SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
 
 #define SUM16 (16 / VL)
 
+#if defined(__AVX2__)
+SIMD __m256 vfold16(const vf *s)                     /* lane i + lane i + 8 */
+{
+#if defined(__AVX512F__)
+    return _mm512_castps512_ps256(s[0]) + _mm512_extractf32x8_ps(s[0], 1);
+#else
+    return s[0] + s[1];
+#endif
+}
+#endif
+
 SIMD float vsum16(const vf *s)
 {
+#if defined(__AVX2__)
+    const __m256 y = vfold16(s);
+    __m128 x = _mm256_castps256_ps128(y) + _mm256_extractf128_ps(y, 1);
+    x += _mm_movehl_ps(x, x);
+    return x[0] + x[1];
+#else
     float x[16];
     for (int i = 0; i < SUM16; i++) vstore(x + i * VL, s[i]);
     for (int width = 8; width; width /= 2)
         for (int i = 0; i < width; i++) x[i] += x[i + width];
     return x[0];
+#endif
 }
 
-SIMD float vmax16(const vf *s)
+/* The largest lane, none of which is NaN. */
+SIMD float vlargest(vf x)
 {
-    float x[16];
-    for (int i = 0; i < SUM16; i++) vstore(x + i * VL, s[i]);
-    float m = x[0];
-    for (int i = 1; i < 16; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
-    return m;
+#if defined(__AVX512F__)
+    const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+#elif defined(__AVX2__)
+    const __m256 y = x;
+#endif
+#if defined(__AVX2__)
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return z[0] > z[1] ? z[0] : z[1];
+#else
+    float top = x[0];
+    for (int i = 1; i < VL; i++) top = x[i] > top ? x[i] : top;
+    return top;
+#endif
 }
 
 /* Lane j of vector i becomes lane i of vector j, for VL vectors. */

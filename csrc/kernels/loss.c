@@ -53,7 +53,7 @@ KERNEL(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10,
             continue;
         }
         const vf factor = vset(d * a->scale[i]), top = vset(a->top[i]);
-        for (int64_t j = 0; j < n; j += VL) vstore_n(d_x + j, vexp(vload_n(x + j, n - j) - top) * factor, n - j);
+        EACH_VECTOR(j, width, n, { vstore_n(d_x + j, vexp_negative(vload_n(x + j, width) - top) * factor, width); });
         d_x[a->labels[i]] -= d;
     }
 }
