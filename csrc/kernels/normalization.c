@@ -12,8 +12,8 @@ enum { BATCH_ROWS = 128, BATCH_CHANNELS = 64 };
 #define BATCH_BLOCKS(a) ((a)->inner == 1 ? pieces((a)->channels, BATCH_CHANNELS) : (a)->channels)
 #define BATCH_ITEM(a) ((a)->inner == 1 ? BATCH_ROWS * least((a)->channels, BATCH_CHANNELS) : (a)->inner)
 
-/* Whether a result is stored past the caches. Its vectors must be aligned. */
-#define BATCH_STREAMED(y, a) ((a)->inner == 1 && (a)->channels % 16 == 0 && worth_streaming((y), (a)->outer * (a)->channels))
+/* Whether the result of a call with so many such arrays is stored past the caches. */
+#define BATCH_STREAMS(y, a, arrays) ((a)->inner == 1 && streams((y), (arrays) * (a)->outer * (a)->channels, (a)->channels))
 
 /* Where a block lies: `width` numbers in each of `rows` rows that are `row` numbers apart. */
 typedef struct { int64_t piece, at, rows, row, width, channel; } batch_block;
@@ -226,7 +226,7 @@ KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * (a->r
     double epsilon;)
 {
     const normal of = NORMAL(a);
-    const int streamed = BATCH_STREAMED(a->y, a);
+    const int streamed = BATCH_STREAMS(a->y, a, a->residual ? 3 : 2);
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         EACH_STRIP(s, b, a->inner, streamed) { ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of); }
@@ -377,7 +377,7 @@ KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2
 {
     const normal of = NORMAL(a);
     const vf share = vset(a->count && *a->count > 0 ? (float)(1 / *a->count) : 0);
-    const int streamed = BATCH_STREAMED(a->d_x, a);
+    const int streamed = BATCH_STREAMS(a->d_x, a, 3);
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         const uint8_t *mask = a->mask && a->inner == 1 ? a->mask + b.piece * BATCH_ROWS : 0;
