@@ -130,7 +130,7 @@ INLINE int64_t axis_count(const pool_axis s, int64_t o)
 /* The gradient of the images at row y: of each window that holds a place, d_y where the place is the winner, or (no winners) its
    share. d_y, winner are those of the image. Windows that do not overlap are read once a row. */
 INLINE void pool_grad_part(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
-                           int64_t channels, int64_t y, const int average, int streamed)
+                           int64_t channels, int64_t y, const int average)
 {
     const int64_t first_y = axis_first(v, y), stop_y = axis_stop(v, y);
     if (stop_y - first_y == 1 && h.stride >= h.pool) {
@@ -146,11 +146,11 @@ INLINE void pool_grad_part(float *d_x, const float *d_y, const uint8_t *winner, 
                 const vf d = vload_n(d_y + at + c, n);
                 if (average) {
                     const vf share = d / vset((float)(rows * axis_count(h, o)));
-                    for (int64_t x = x0; x < x1; x++) vstore_to(d_x + x * channels + c, share, n, streamed);
+                    for (int64_t x = x0; x < x1; x++) vstore_n(d_x + x * channels + c, share, n);
                 } else {
                     const vi place = winner ? vbytes_load(winner + at + c, n) : viload_n(wide_winner + at + c, n);
                     for (int64_t x = x0; x < x1; x++)
-                        vstore_to(d_x + x * channels + c, vpick(place == viset((int32_t)(ky * h.pool + x - begin)), d, vset(0)), n, streamed);
+                        vstore_n(d_x + x * channels + c, vpick(place == viset((int32_t)(ky * h.pool + x - begin)), d, vset(0)), n);
                 }
             }
         }
@@ -177,10 +177,10 @@ INLINE void pool_grad_part(float *d_x, const float *d_y, const uint8_t *winner, 
 }
 
 static void pool_grad_row(float *d_x, const float *d_y, const uint8_t *winner, const int32_t *wide_winner, const pool_axis v, const pool_axis h,
-                          int64_t channels, int64_t y, int streamed)
+                          int64_t channels, int64_t y)
 {
-    if (winner) pool_grad_part(d_x, d_y, winner, 0, v, h, channels, y, 0, streamed);
-    else pool_grad_part(d_x, d_y, 0, wide_winner, v, h, channels, y, !wide_winner, streamed);
+    if (winner) pool_grad_part(d_x, d_y, winner, 0, v, h, channels, y, 0);
+    else pool_grad_part(d_x, d_y, 0, wide_winner, v, h, channels, y, !wide_winner);
 }
 
 /* d_x from the places that max_pool2d or, without winners, average_pool2d saw.  One item: one row of one image. */
@@ -205,11 +205,9 @@ KERNEL(pool2d_grad, a->batch * a->height,
 {
     const pool_axis v = { a->out_height, a->pool_height, a->stride_height, a->top, a->height };
     const pool_axis h = { a->out_width, a->pool_width, a->stride_width, a->left, a->width };
-    const int streamed = streams(a->d_x, a->batch * a->channels * (a->height * a->width + a->out_height * a->out_width), a->channels);
     for (int64_t i = begin; i < end; i++) {
         const int64_t at = i / a->height * a->out_height * a->out_width * a->channels;
         pool_grad_row(a->d_x + i * a->width * a->channels, a->d_y + at, a->winner ? a->winner + at : 0,
-                      a->wide_winner ? a->wide_winner + at : 0, v, h, a->channels, i % a->height, streamed);
+                      a->wide_winner ? a->wide_winner + at : 0, v, h, a->channels, i % a->height);
     }
-    if (streamed) vstreams_end();
 }
