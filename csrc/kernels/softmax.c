@@ -37,7 +37,7 @@ KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16
             vf top = vset(-INFINITY), sum = vset(0);
             for (int64_t j = 0; j < n; j++) top = vmax(top, vload_n(x + j * step, width));
             for (int64_t j = 0; j < n; j++) {
-                const vf e = vexp(vload_n(x + j * step, width) - top);
+                const vf e = vexp_negative(vload_n(x + j * step, width) - top);
                 sum += e;
                 if (!a->logarithm) vstore_n(y + j * step, e, width);
             }
