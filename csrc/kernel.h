@@ -41,6 +41,35 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }   /* of at most `size` in n */
 
+/* Whether the results of a call that touches `size` numbers are better stored past the caches: then no line is read before it is written, and
+   what was read stays in the cache. Rows of y begin at a multiple of `row` numbers. */
+enum { STREAMED = 6 << 20 };      /* 24 MiB, three quarters of a usual last cache */
+INLINE int streams(const float *y, int64_t size, int64_t row) { return size >= STREAMED && (uintptr_t)y % 64 == 0 && row % 16 == 0; }
+
+/* Store n numbers, or a whole vector past the caches. */
+INLINE void vstore_to(float *p, vf x, int64_t n, int streamed)
+{
+    if (streamed) vstream(p, x);
+    else vstore_n(p, x, n);
+}
+
+/* The body for every vector of n numbers, at j, of which `width` count: VL, as the compiler knows, but for the last one. */
+#define EACH_VECTOR(j, width, n, ...)                                                                                  \
+    do {                                                                                                               \
+        int64_t j = 0;                                                                                                 \
+        for (const int64_t width = VL; j + VL <= (n); j += VL) { __VA_ARGS__ }                                         \
+        for (const int64_t width = (n) - j; j < (n); j = (n)) { __VA_ARGS__ }                                          \
+    } while (0)
+
+/* The same for sums of 16 lanes, where vector j belongs to accumulator k. */
+#define EACH_OF_SUM16(k, j, width, n, ...)                                                                             \
+    do {                                                                                                               \
+        int64_t j = 0;                                                                                                 \
+        for (const int64_t width = VL; j + 16 <= (n);)                                                                 \
+            for (int k = 0; k < SUM16; k++, j += VL) { __VA_ARGS__ }                                                   \
+        for (int k = 0; j < (n); k++, j += VL) { const int64_t width = (n) - j; __VA_ARGS__ }                          \
+    } while (0)
+
 /* Activations that a kernel can apply to its result before it is stored; the same numbers as fastdl/op.py. */
 enum { ACT_LINEAR, ACT_RELU, ACT_SIGMOID, ACT_TANH, ACT_RELU6, ACT_GELU, ACT_SILU };     /* the last two: matrix products only */
 
@@ -74,8 +103,12 @@ INLINE void activation_gradient(float *d_x, const float *d_y, const float *y, in
         vstore_n(d_x + i, activate_grad(vload_n(d_y + i, n - i), vload_n(y + i, n - i), activation), n - i);
 }
 
-/* x sigmoid(x), and its derivative s (1 + x (1 - s)); x = -inf gives 0 */
-INLINE vf vsilu(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vsigmoid(x)); }
+/* x sigmoid(x) = x / (1 + exp(-x)), -0 below -88.3, and its derivative s (1 + x (1 - s)) */
+INLINE vf vsilu(vf x)
+{
+    const vf c = vgreater(vset(-88.8f), x);
+    return c / vone_and_exp(-vlesser(vset(30), c));
+}
 INLINE vf vsilu_slope(vf x)
 {
     vf s = vsigmoid(x);
@@ -98,13 +131,13 @@ INLINE vf vnormal_cdf(vf x)
     q = vfma(q, t, vset(0.249458849f));
     p = vfma(p, t, vset(0.398942262f));
     q = vfma(q, t, vset(1));
-    return vpick_less(x, vset(-5.4f), vset(0), c * p / q + vset(0.5f));
+    return c * p / q + vset(0.5f);
 }
 INLINE vf vgelu(vf x) { return vpick_less(x, vset(-5.4f), vset(-0.0f), x * vnormal_cdf(x)); }
 INLINE vf vgelu_slope(vf x)
 {
     vf c = vlesser(vset(20), vgreater(vset(-20), x));
-    return vfma(c * vset(0.398942280f), vexp(vset(-0.5f) * c * c), vnormal_cdf(c));
+    return vfma(c * vset(0.398942280f), vexp(vset(-0.5f) * c * c), vpick_less(x, vset(-5.4f), vset(0), vnormal_cdf(c)));
 }
 
 #endif

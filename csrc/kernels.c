@@ -152,6 +152,8 @@
     _(batch_normalize_d_x)                                                                                            \
     _(standardize_grad)                                                                                               \
     _(moving_average)                                                                                                 \
+                                                                                                                      \
+    /* layer_normalization */                                                                                         \
     _(layer_normalize)                                                                                                \
     _(layer_normalize_grad)                                                                                           \
                                                                                                                       \

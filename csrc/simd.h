@@ -87,6 +87,23 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* A store past the caches, where p is aligned as a vector is; after the last ones, before another thread may read: vstreams_end. */
+#if defined(__AVX512F__)
+SIMD void vstream(float *p, vf x) { _mm512_stream_ps(p, x); }
+#elif defined(__AVX2__)
+SIMD void vstream(float *p, vf x) { _mm256_stream_ps(p, x); }
+#elif defined(__SSE__)
+SIMD void vstream(float *p, vf x) { _mm_stream_ps(p, x); }
+#else
+SIMD void vstream(float *p, vf x) { vstore(p, x); }
+#endif
+SIMD void vstreams_end(void)
+{
+#if defined(__SSE__)
+    _mm_sfence();
+#endif
+}
+
 /* Loads of the same first n numbers (1 to VL) in a loop: what they need is made once. */
 #if defined(__AVX512F__)
 typedef __mmask16 vpart;
@@ -346,6 +363,9 @@ SIMD float vsum16(const vf *s)
     VFOLD(vadd, x);
     return x[0];
 }
+
+/* The largest lane, none of which is NaN. */
+SIMD float vlargest(vf x) { VFOLD(vgreater, x); return x[0]; }
 
 /* Lane j of vector i becomes lane i of vector j, for VL vectors. */
 SIMD void vtranspose(vf *r)

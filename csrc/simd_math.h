@@ -27,7 +27,7 @@ SIMD vf vpower_of_two(vf n)
 }
 
 /* |y| with the sign of x */
-SIMD vf vsign_of(vf y, vf x) { return (vf)(((vi)y & viset(INT32_MAX)) | ((vi)x & viset(INT32_MIN))); }
+SIMD vf vsign_of(vf y, vf x) { return (vf)(((vi)y & ~viset(INT32_MIN)) | ((vi)x & viset(INT32_MIN))); }
 
 /* x = n ln2 + r, |r| <= ln2 / 2, n whole */
 SIMD vf vreduce_exp(vf x, vf *n)
@@ -94,33 +94,77 @@ SIMD vf vlog1p(vf x)
     return vpick(u == vset(1), x, vpick((u == vset(0)) | (u == vset(INFINITY)), vlog(u), y));
 }
 
+/* 1.5 2^23: x + ROUNDING is x rounded, in the low bits of the sum, for |x| < 2^22 */
+#define ROUNDING 12582912.0f
+
+/* exp(r) for x = n ln2 + r, to 9.2e-8; *t = n + bias, rounded so, bias some ROUNDING more */
+SIMD vf vexp_rest(vf x, float bias, vf *t)
+{
+    *t = vfma(x, vset(1.44269504f), vset(bias));
+    vf n = *t - vset(bias), r = vfma(n, vset(-1.42860677e-6f), vfma(n, vset(-0.693145752f), x));
+    vf q = vset(8.28957744e-3f);
+    q = vfma(q, r, vset(4.18978222e-2f));
+    q = vfma(q, r, vset(0.166676491f));
+    q = vfma(q, r, vset(0.499991506f));
+    return vfma(vfma(q, r, vset(0.999999702f)), r, vset(1));
+}
+
+/* exp(x) for x <= 0, cheaper */
+SIMD vf vexp_negative(vf x)
+{
+    vf t, e = vexp_rest(vgreater(vset(-104.5f), x), ROUNDING, &t);
+    return vscale(e, t - vset(ROUNDING));
+}
+
+/* 1 + exp(x) for -87 <= x <= 88.8; infinity from 88.4 on, where n is 128 */
+SIMD vf vone_and_exp(vf x)
+{
+    vf t, e = vexp_rest(x, ROUNDING + 127, &t);
+    return vfma(e, (vf)((vu)t << 23), vset(1));          /* 2^n: the bits of n + 127 are its exponent */
+}
+
 SIMD vf vsigmoid(vf x)
 {
-    vf e = vexp((vf)((vi)x | viset(INT32_MIN)));         /* exp(-|x|) */
+    vf e = vexp_negative((vf)((vi)x | viset(INT32_MIN)));       /* exp(-|x|) */
     return vpick_less(x, vset(0), e, vset(1)) / (vset(1) + e);
 }
 
-/* tanh(|x|) = -m / (2 + m), m = exp(-2|x|) - 1 */
-SIMD vf vtanh(vf x)
+/* m / (2 - m) with the sign of x, m = 1 - 2^(n + r) = -2^n (2^r - 1) + (1 - 2^n), by t = n + TANH_BIAS, whose low bits are -2^n's exponent
+   (256 becomes the sign); 2^r - 1 to 1.7e-8, with log2 e as it is rounded in vtanh */
+#define TANH_BIAS (ROUNDING + 127 + 256)
+SIMD vf vtanh_of_power(vf t, vf r, vf x)
 {
-    vf n, r = vreduce_exp(vgreater(vset(-18), vabs(x) * vset(-2)), &n);
-    vf s = vfma(vexp_tail(r) * r, r, r), scale = vpower_of_two(n), m = vfma(s, scale, scale - vset(1));
-    return vsign_of(m / (vset(2) + m), x);
+    vf power = (vf)((vu)t << 23), p = vset(1.53923043e-4f);
+    p = vfma(p, r, vset(1.33815024e-3f));
+    p = vfma(p, r, vset(9.61824879e-3f));
+    p = vfma(p, r, vset(5.55038489e-2f));
+    p = vfma(p, r, vset(0.240226507f));
+    p = vfma(p, r, vset(0.693147182f));
+    vf m = vfma(p, power * r, power + vset(1));
+    return (vf)((vi)(m / (vset(2) - m)) | ((vi)x & viset(INT32_MIN)));
 }
 
-/* tanh(x R(x^2)), R a polynomial for |x| <= 3.93, to 3.9e-8 of erf; beyond that float32 knows only 1 */
+/* tanh(|x|) with 2^(n + r) = exp(-2|x|) */
+SIMD vf vtanh(vf x)
+{
+    vf a = vlesser(vset(9.02f), vabs(x)), t = vfma(a, vset(-2.88539004f), vset(TANH_BIAS));
+    return vtanh_of_power(t, vfma(a, vset(-2.88539004f), vset(TANH_BIAS) - t), x);
+}
+
+/* tanh(x R(x^2)), R a polynomial for |x| <= 3.93, to 4.4e-8 of erf; beyond that float32 knows only 1. Here it is R 2 log2 e. */
 SIMD vf verf(vf x)
 {
-    vf c = vlesser(vset(3.93f), vgreater(vset(-3.93f), x)), t = c * c;
-    vf r = vset(-1.21068118e-09f);
-    r = vfma(r, t, vset(4.17998342e-08f));
-    r = vfma(r, t, vset(-3.85391082e-07f));
-    r = vfma(r, t, vset(-2.53400371e-06f));
-    r = vfma(r, t, vset(7.82800694e-05f));
-    r = vfma(r, t, vset(-0.000606060391f));
-    r = vfma(r, t, vset(-0.000200734501f));
-    r = vfma(r, t, vset(0.102771024f));
-    return vtanh(c * vfma(r, t, vset(1.12837921f)));
+    vf a = vlesser(vset(3.93f), vabs(x)), s = a * a, r = vset(-3.58701513e-9f);
+    r = vfma(r, s, vset(1.22515054e-7f));
+    r = vfma(r, s, vset(-1.13437664e-6f));
+    r = vfma(r, s, vset(-7.12730926e-6f));
+    r = vfma(r, s, vset(2.24989344e-4f));
+    r = vfma(r, s, vset(-1.74658897e-3f));
+    r = vfma(r, s, vset(-5.81578503e-4f));
+    r = vfma(r, s, vset(0.296535522f));
+    r = -a * vfma(r, s, vset(3.25581408f));
+    vf t = r + vset(TANH_BIAS);
+    return vtanh_of_power(t, r + (vset(TANH_BIAS) - t), x);
 }
 
 /* Up to here a sine is reduced by vfma, whose products must be exact. */

@@ -13,28 +13,30 @@ INLINE float largest(const float *x, int64_t n)
     for (; j + 4 * VL <= n; j += 4 * VL)
         for (int k = 0; k < 4; k++) top[k] = vgreater(vload(x + j + k * VL), top[k]);
     for (; j < n; j += VL) top[0] = vgreater(vload_or(x + j, n - j, -INFINITY), top[0]);
-    vf all = vgreater(vgreater(top[0], top[1]), vgreater(top[2], top[3]));
-    VFOLD(vgreater, all);
-    return all[0];
+    return vlargest(vgreater(vgreater(top[0], top[1]), vgreater(top[2], top[3])));
 }
 
 /* Sum of exp(x - top); the terms are stored in y where that is not null. */
 INLINE float exp_sum(float *y, const float *x, int64_t n, float top)
 {
     vf sum[SUM16] = {{0}};
-    int64_t j = 0;
-    for (; j + 16 <= n; j += 16)
-        for (int k = 0; k < SUM16; k++) {
-            const vf e = vexp(vload(x + j + k * VL) - vset(top));
-            sum[k] += e;
-            if (y) vstore(y + j + k * VL, e);
-        }
-    for (int k = 0; k < SUM16 && j < n; k++, j += VL) {
-        const vf e = vexp(vload_or(x + j, n - j, -INFINITY) - vset(top));
-        sum[k] += vpick(vlanes() < viset((int32_t)least(n - j, VL)), e, vset(0));
-        if (y) vstore_n(y + j, e, n - j);
-    }
+    EACH_OF_SUM16(k, j, width, n, {
+        const vf e = vexp_negative(vload_or(x + j, width, -INFINITY) - vset(top));
+        sum[k] += width >= VL ? e : vpick(vlanes() < viset((int32_t)width), e, vset(0));
+        if (y) vstore_n(y + j, e, width);
+    });
     return vsum16(sum);
+}
+
+/* The same of up to ROWS rows of n numbers: while one row's lanes are joined, the next row's are computed. The terms of a row are stored
+   `stride` numbers after those of the last. */
+enum { ROWS = 8 };
+INLINE int64_t rows_at_once(int64_t n) { return most(least(2048 / most(n, 1), ROWS), 1); }      /* half of the first cache */
+
+INLINE void exp_sums(float *y, int64_t stride, float *top, float *sum, const float *x, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++) top[r] = largest(x + r * n, n);
+    for (int64_t r = 0; r < rows; r++) sum[r] = exp_sum(y ? y + r * stride : 0, x + r * n, n, top[r]);
 }
 
 #endif

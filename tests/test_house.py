@@ -152,7 +152,8 @@ def pattern(node, names):
 
 # ---- names ----
 
-FAMILY = {"few_channels": "convolution", "winograd": "convolution", "bfloat16_winograd": "bfloat16_convolution"}    # a kernel file that belongs to another's family
+FAMILY = {"few_channels": "convolution", "winograd": "convolution", "bfloat16_winograd": "bfloat16_convolution",
+          "layer_normalization": "normalization"}    # a kernel file that belongs to another's family
 
 
 def test_one_family_one_name():

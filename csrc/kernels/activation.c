@@ -71,9 +71,13 @@ INLINE vf vmish_slope(vf x)
 UNARY(mish, 4, vmish(x))
 UNARY_GRAD(mish_grad, 5, x, d * vmish_slope(x))
 
-/* 0.5 (1 + tanh(u)) = sigmoid(2u): x sigmoid(z), z = 2 sqrt(2 / pi) (x + 0.044715 x^3) */
+/* 0.5 (1 + tanh(u)) = sigmoid(2u): x sigmoid(z) = x / (1 + exp(-z)), z = 2 sqrt(2 / pi) (x + 0.044715 x^3); -0 below -10.05 */
 INLINE vf vgelu_z(vf x) { return x * vfma(x * x, vset(0.0713548163f), vset(1.59576912f)); }
-INLINE vf vgelu_approximate(vf x) { return vpick(x == vset(-INFINITY), vset(0), x * vsigmoid(vgelu_z(x))); }
+INLINE vf vgelu_approximate(vf x)
+{
+    const vf c = vgreater(vset(-10.06f), x);
+    return c / vone_and_exp(-vgelu_z(vlesser(vset(6), c)));
+}
 INLINE vf vgelu_approximate_slope(vf x)
 {
     vf c = vlesser(vset(20), vgreater(vset(-20), x)), s = vsigmoid(vgelu_z(c));

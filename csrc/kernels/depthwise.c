@@ -41,6 +41,7 @@ typedef struct depthwise_sum {
     int64_t n_lines, taps, step, first, stride, dilation, width, channels;
     const float *bias;                               /* may be null */
     int64_t activation;
+    int streamed;                                    /* see kernel.h */
 } depthwise_sum;
 
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
@@ -113,7 +114,7 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
         float *out = s.out + i * s.out_step + c;
         UNROLL_ALL for (int j = 0; j < count; j++) {
             const vf y = vlesser(high, vgreater(low, sum[j] + b));
-            if (whole) vstore(out + j * s.out_step, y); else vstore_n(out + j * s.out_step, y, m);
+            vstore_to(out + j * s.out_step, y, m, whole && s.streamed);
         }
 #undef READ
 #undef SEEN
@@ -150,10 +151,12 @@ static void depthwise_row(const depthwise_sum *s, int64_t count)
     if (s->activation == ACT_SIGMOID || s->activation == ACT_TANH) tile_activate(s->out, s->out_step, count, s->channels, s->activation);
 }
 
+#define DEPTHWISE_NUMBERS(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels)
+
 /* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
    time where the arrays lie in memory, a loss where they lie in a cache. */
 INLINE void read_in_order(const float *p, int64_t n) { for (int64_t i = 0; i < n; i += 16) (void)*(const volatile float *)(p + i); }
-#define BEYOND_CACHES(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels > 2 << 20)
+#define BEYOND_CACHES(a) (DEPTHWISE_NUMBERS(a) > 2 << 20)
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */
 KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->channels * a->kernel_height * a->kernel_width,
@@ -178,6 +181,7 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
     int64_t activation;)
 {
     depthwise_line *lines = (depthwise_line *)worker->scratch;
+    const int streamed = a->activation != ACT_SIGMOID && a->activation != ACT_TANH && streams(a->out, DEPTHWISE_NUMBERS(a), a->channels);
     for (int64_t i = begin; i < end; i++) {
         int64_t n = 0;
         for (int64_t ky = 0; ky < a->kernel_height; ky++) {
@@ -191,9 +195,10 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
         const depthwise_sum s = {
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
-            .channels = a->channels, .bias = a->bias, .activation = a->activation };
+            .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed };
         depthwise_row(&s, a->out_width);
     }
+    if (streamed) vstreams_end();
 }
 
 INLINE int64_t common_divisor(int64_t a, int64_t b) { while (b) { const int64_t r = a % b; a = b; b = r; } return a; }
@@ -223,6 +228,7 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
 {
     depthwise_line *lines = (depthwise_line *)worker->scratch;
     const int64_t divisor = common_divisor(a->stride_width, a->dilation_width), apart = a->stride_width / divisor;
+    const int streamed = streams(a->d_images, DEPTHWISE_NUMBERS(a), a->channels);
     for (int64_t i = begin; i < end; i++)
         for (int64_t class = 0; class < least(a->stride_width, a->width); class++) {
             int64_t last = a->kernel_width - 1, n = 0;
@@ -239,9 +245,10 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                 .out = a->d_images + (i * a->width + class) * a->channels, .out_step = a->stride_width * a->channels, .lines = lines,
                 .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
                 .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
-                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels };
+                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
+    if (streamed) vstreams_end();
 }
 
 enum { BLOCK_OUTPUTS = 14, MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 4 };

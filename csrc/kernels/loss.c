@@ -24,11 +24,16 @@ KERNEL(softmax_cross_entropy, a->rows, a->columns * 5 + 30,
     int64_t columns;
     int64_t ignored;)
 {
-    for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * a->columns, top = largest(x, a->columns), sum = exp_sum(0, x, a->columns, top);
-        a->top[i] = top;
-        a->scale[i] = 1 / sum;
-        a->losses[i] = a->labels[i] == a->ignored ? 0 : (float)log(sum) + (top - x[a->labels[i]]);
+    const int64_t each = rows_at_once(a->columns);
+    for (int64_t i = begin, rows; i < end; i += rows) {
+        float sum[ROWS];
+        rows = least(end - i, each);
+        exp_sums(0, 0, a->top + i, sum, a->x + i * a->columns, rows, a->columns);
+        for (int64_t r = 0; r < rows; r++) {
+            const int32_t label = a->labels[i + r];
+            a->scale[i + r] = 1 / sum[r];
+            a->losses[i + r] = label == a->ignored ? 0 : (float)log(sum[r]) + (a->top[i + r] - a->x[(i + r) * a->columns + label]);
+        }
     }
 }
 
@@ -53,7 +58,7 @@ KERNEL(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10,
             continue;
         }
         const vf factor = vset(d * a->scale[i]), top = vset(a->top[i]);
-        for (int64_t j = 0; j < n; j += VL) vstore_n(d_x + j, vexp(vload_n(x + j, n - j) - top) * factor, n - j);
+        EACH_VECTOR(j, width, n, { vstore_n(d_x + j, vexp_negative(vload_n(x + j, width) - top) * factor, width); });
         d_x[a->labels[i]] -= d;
     }
 }

@@ -1,10 +1,13 @@
 /* Metrics: whether predictions are right, and running totals in double. */
-#include "kernel.h"
+#include "softmax.h"
 
+/* Where the first of the largest is; a NaN is none of them, but for the first number: then 0. */
 INLINE int64_t first_largest(const float *x, int64_t n)
 {
+    if (n < 1 || x[0] != x[0]) return 0;
+    const float top = largest(x, n);
     int64_t at = 0;
-    for (int64_t j = 1; j < n; j++) if (x[j] > x[at]) at = j;
+    while (x[at] != top) at++;
     return at;
 }
 

@@ -1,4 +1,4 @@
-/* Normalisation by the statistics of a batch or of a sample. */
+/* Normalisation by the statistics of a batch. */
 #include "kernel.h"
 
 /* ---- batch normalisation ----
@@ -11,6 +11,9 @@ enum { BATCH_ROWS = 128, BATCH_CHANNELS = 64 };
 #define BATCH_PIECES(a) ((a)->inner == 1 ? pieces((a)->outer, BATCH_ROWS) : (a)->outer)
 #define BATCH_BLOCKS(a) ((a)->inner == 1 ? pieces((a)->channels, BATCH_CHANNELS) : (a)->channels)
 #define BATCH_ITEM(a) ((a)->inner == 1 ? BATCH_ROWS * least((a)->channels, BATCH_CHANNELS) : (a)->inner)
+
+/* Whether the result of a call with so many such arrays is stored past the caches. */
+#define BATCH_STREAMS(y, a, arrays) ((a)->inner == 1 && streams((y), (arrays) * (a)->outer * (a)->channels, (a)->channels))
 
 /* Where a block lies: `width` numbers in each of `rows` rows that are `row` numbers apart. */
 typedef struct { int64_t piece, at, rows, row, width, channel; } batch_block;
@@ -26,17 +29,20 @@ INLINE batch_block block_of(int64_t item, int64_t outer, int64_t channels, int64
 /* A strip of a block is `vectors` vectors wide, whose parameters stay in registers while memory is read row by row: STRIP_VECTORS, or one,
    of which n numbers count. Where inner is not 1, the vectors of the block's one row lie below each other. */
 enum { STRIP_VECTORS = VL == 16 ? 4 : 2 };
-typedef struct { int64_t at, rows, row, n, channel, vectors, next; } strip;
+typedef struct { int64_t at, rows, row, n, channel, vectors, next; int streamed; } strip;
 
-INLINE strip strip_of(const batch_block *b, int64_t inner, int64_t k)
+INLINE strip strip_of(const batch_block *b, int64_t inner, int streamed, int64_t k)
 {
     const int64_t left = b->width - k, wide = inner == 1 && left >= STRIP_VECTORS * VL, whole = left / VL;
     if (left <= 0) return (strip){ 0 };
-    if (inner == 1) return (strip){ b->at + k, b->rows, b->row, least(left, VL), b->channel + k, wide ? STRIP_VECTORS : 1, k + (wide ? STRIP_VECTORS * VL : VL) };
-    return (strip){ b->at + k, most(whole, 1), VL, least(left, VL), b->channel, 1, k + most(whole, 1) * VL };
+    if (inner == 1)
+        return (strip){ b->at + k, b->rows, b->row, least(left, VL), b->channel + k, wide ? STRIP_VECTORS : 1,
+                        k + (wide ? STRIP_VECTORS * VL : VL), streamed };
+    return (strip){ b->at + k, most(whole, 1), VL, least(left, VL), b->channel, 1, k + most(whole, 1) * VL, 0 };
 }
 
-#define EACH_STRIP(s, block, inner) for (strip s = strip_of(&block, inner, 0); s.vectors; s = strip_of(&block, inner, s.next))
+#define EACH_STRIP(s, block, inner, streamed) \
+    for (strip s = strip_of(&block, inner, streamed, 0); s.vectors; s = strip_of(&block, inner, streamed, s.next))
 
 /* function(..., activation, vectors), of which the compiler knows the number of vectors and the frequent activations. */
 #define ON_STRIP(function, s, activation, ...)                                                                         \
@@ -49,7 +55,8 @@ INLINE strip strip_of(const batch_block *b, int64_t inner, int64_t k)
 INLINE vf strip_load(const float *x, const strip *s, int64_t j, const int vectors) { return vectors > 1 ? vload(x + j * VL) : vload_n(x, s->n); }
 INLINE void strip_store(float *y, vf v, const strip *s, int64_t j, const int vectors)
 {
-    if (vectors > 1) vstore(y + j * VL, v);
+    if (vectors > 1 && s->streamed) vstream(y + j * VL, v);
+    else if (vectors > 1) vstore(y + j * VL, v);
     else vstore_n(y, v, s->n);
 }
 
@@ -132,7 +139,7 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
         double *means = a->means + b.piece * a->channels;
         float *squares = a->squares + b.piece * a->channels;
         if (a->inner == 1) {
-            EACH_STRIP(s, b, 1) {
+            EACH_STRIP(s, b, 1, 0) {
                 if (s.vectors > 1) strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, STRIP_VECTORS);
                 else strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, 1);
             }
@@ -219,10 +226,12 @@ KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * (a->r
     double epsilon;)
 {
     const normal of = NORMAL(a);
+    const int streamed = BATCH_STREAMS(a->y, a, a->residual ? 3 : 2);
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
-        EACH_STRIP(s, b, a->inner) { ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of); }
+        EACH_STRIP(s, b, a->inner, streamed) { ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of); }
     }
+    if (streamed) vstreams_end();
 }
 
 /* ---- its gradient ----
@@ -278,7 +287,7 @@ KERNEL(batch_normalize_sums, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         float *sums = a->sums + b.piece * a->channels, *products = a->products + b.piece * a->channels;
         if (a->inner == 1) {
-            EACH_STRIP(s, b, 1) { ON_STRIP(strip_sums, s, a->activation, sums + s.channel, products + s.channel, a->d_z, a->d_y, a->x, a->y, &of); }
+            EACH_STRIP(s, b, 1, 0) { ON_STRIP(strip_sums, s, a->activation, sums + s.channel, products + s.channel, a->d_z, a->d_y, a->x, a->y, &of); }
             continue;
         }
         const strip s = { .n = VL, .channel = b.channel };
@@ -368,12 +377,16 @@ KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2
 {
     const normal of = NORMAL(a);
     const vf share = vset(a->count && *a->count > 0 ? (float)(1 / *a->count) : 0);
+    const int streamed = BATCH_STREAMS(a->d_x, a, 3);
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         const uint8_t *mask = a->mask && a->inner == 1 ? a->mask + b.piece * BATCH_ROWS : 0;
         const float *d_beta = a->count ? a->d_beta : 0;
-        EACH_STRIP(s, b, a->inner) { ON_STRIP(strip_d_x, s, a->activation, a->d_x, a->d_y, a->x, d_beta, a->d_gamma, mask, share, &of); }
+        EACH_STRIP(s, b, a->inner, streamed) {
+            ON_STRIP(strip_d_x, s, a->activation, a->d_x, a->d_y, a->x, d_beta, a->d_gamma, mask, share, &of);
+        }
     }
+    if (streamed) vstreams_end();
 }
 
 /* The gradients of a mean and a variance that are given.  One item: one channel. */
@@ -405,94 +418,4 @@ KERNEL(moving_average, a->size, 1.5,
     const vf momentum = vset((float)a->momentum), rest = vset((float)(1 - a->momentum));
     for (int64_t i = begin; i < end; i += VL)
         vstore_n(a->y + i, vfma(vload_n(a->old + i, end - i), momentum, vload_n(a->next + i, end - i) * rest), end - i);
-}
-
-/* ---- layer normalisation: statistics of each row ---- */
-
-enum { LAYER_ROWS = 32 };
-
-/* y = (x - mean) inverse gamma + beta, inverse = 1 / sqrt(variance + epsilon); not `centred`: mean 0.  One item: one row. */
-KERNEL(layer_normalize, a->rows, a->columns * 2 + 40,
-    float *y;             /* (rows, columns) */
-    float *mean;          /* (rows) */
-    float *inverse;       /* (rows) */
-    const float *x;       /* (rows, columns) */
-    OPTIONAL const float *gamma;      /* (columns) */
-    OPTIONAL const float *beta;       /* (columns) */
-    int64_t rows;
-    int64_t columns;
-    int64_t centred;
-    double epsilon;)
-{
-    const int64_t n = a->columns;
-    for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * n;
-        float mean = 0;
-        if (a->centred) {
-            vf sum[SUM16] = {{0}};
-            for (int64_t j = 0; j < n; j += 16)
-                for (int64_t k = 0, p = j; k < SUM16 && p < n; k++, p += VL) sum[k] += vload_n(x + p, n - p);
-            mean = vsum16(sum) / (float)n;
-        }
-        vf square[SUM16] = {{0}};
-        for (int64_t j = 0; j < n; j += 16)
-            for (int64_t k = 0, p = j; k < SUM16 && p < n; k++, p += VL) {
-                const vf d = vload_or(x + p, n - p, mean) - vset(mean);
-                square[k] = vfma(d, d, square[k]);
-            }
-        const float inverse = 1 / sqrtf(vsum16(square) / (float)n + (float)a->epsilon);
-        a->mean[i] = mean;
-        a->inverse[i] = inverse;
-        for (int64_t j = 0; j < n; j += VL) {
-            vf y = (vload_n(x + j, n - j) - vset(mean)) * vset(inverse);
-            if (a->gamma) y *= vload_n(a->gamma + j, n - j);
-            if (a->beta) y += vload_n(a->beta + j, n - j);
-            vstore_n(a->y + i * n + j, y, n - j);
-        }
-    }
-}
-
-/* d_x = inverse (d - mean of d - h mean of d h), d = d_y gamma, h the normalised x; not `centred`: without the mean of d. And
-   the sums over a piece's rows of d_y and of d_y h.  One item: LAYER_ROWS rows. */
-KERNEL(layer_normalize_grad, pieces(a->rows, LAYER_ROWS), LAYER_ROWS * (a->columns * 4 + 60),
-    OPTIONAL float *d_x;      /* (rows, columns) */
-    float *sums;          /* (ceil(rows / 32), columns) of d_y */
-    float *products;      /* (ceil(rows / 32), columns) of d_y h */
-    const float *d_y;     /* (rows, columns) */
-    const float *x;       /* (rows, columns) */
-    const float *mean;    /* (rows) */
-    const float *inverse; /* (rows) */
-    OPTIONAL const float *gamma;      /* (columns) */
-    int64_t rows;
-    int64_t columns;
-    int64_t centred;)
-{
-    const int64_t n = a->columns;
-    for (int64_t q = begin; q < end; q++) {
-        float *sums = a->sums + q * n, *products = a->products + q * n;
-        memset(sums, 0, (size_t)n * sizeof(float));
-        memset(products, 0, (size_t)n * sizeof(float));
-        for (int64_t i = q * LAYER_ROWS; i < least(a->rows, (q + 1) * LAYER_ROWS); i++) {
-            const float *x = a->x + i * n, *d_y = a->d_y + i * n;
-            const vf mean = vset(a->mean[i]), inverse = vset(a->inverse[i]);
-            vf sum[SUM16] = {{0}}, product[SUM16] = {{0}};
-            for (int64_t j = 0; j < n; j += 16)
-                for (int64_t k = 0, p = j; k < SUM16 && p < n; k++, p += VL) {
-                    const vf d = vload_n(d_y + p, n - p), h = (vload_n(x + p, n - p) - mean) * inverse;
-                    const vf g = a->gamma ? d * vload_n(a->gamma + p, n - p) : d;
-                    sum[k] += g;
-                    product[k] = vfma(g, h, product[k]);      /* d is 0 in the lanes past the end */
-                    vstore_n(sums + p, vload_n(sums + p, n - p) + d, n - p);
-                    vstore_n(products + p, vfma(d, h, vload_n(products + p, n - p)), n - p);
-                }
-            if (!a->d_x) continue;
-            const vf from_mean = vset(a->centred ? vsum16(sum) / (float)n : 0), from_h = vset(vsum16(product) / (float)n);
-            for (int64_t j = 0; j < n; j += VL) {
-                const vf h = (vload_n(x + j, n - j) - mean) * inverse;
-                vf d = vload_n(d_y + j, n - j);
-                if (a->gamma) d *= vload_n(a->gamma + j, n - j);
-                vstore_n(a->d_x + i * n + j, inverse * (d - vfma(h, from_h, from_mean)), n - j);
-            }
-        }
-    }
 }

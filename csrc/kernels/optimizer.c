@@ -47,20 +47,23 @@ KERNEL(adam, a->size, 4,
     const vf alpha = vset((float)(*a->learning_rate * sqrt(1 - pow(a->beta_2, t)) / (1 - pow(a->beta_1, t))));
     const vf rest_1 = vset((float)(1 - a->beta_1)), rest_2 = vset((float)(1 - a->beta_2)), epsilon = vset((float)a->epsilon);
     const before_update b = before(a->scale, a->clip, a->weight_decay, a->learning_rate);
-    for (int64_t i = begin; i < end; i += VL) {
-        const int64_t n = end - i;
-        const vf g = clipped(&b, vload_n(a->gradient + i, n));
-        vf m = vload_n(a->momentum + i, n), v = vload_n(a->velocity + i, n);
+    const float *gradient = a->gradient + begin;
+    float *parameter = a->parameter + begin, *momentum = a->momentum + begin, *velocity = a->velocity + begin;
+    float *velocity_hat = a->velocity_hat ? a->velocity_hat + begin : 0;
+    EACH_VECTOR(i, n, end - begin, {
+        const vf g = clipped(&b, vload_n(gradient + i, n));
+        vf m = vload_n(momentum + i, n);
+        vf v = vload_n(velocity + i, n);
         m = decayed(vfma(g - m, rest_1, m));
         v = decayed(vfma(g * g - v, rest_2, v));
-        vstore_n(a->momentum + i, m, n);
-        vstore_n(a->velocity + i, v, n);
-        if (a->velocity_hat) {
-            v = vmax(vload_n(a->velocity_hat + i, n), v);
-            vstore_n(a->velocity_hat + i, v, n);
+        vstore_n(momentum + i, m, n);
+        vstore_n(velocity + i, v, n);
+        if (velocity_hat) {
+            v = vmax(vload_n(velocity_hat + i, n), v);
+            vstore_n(velocity_hat + i, v, n);
         }
-        vstore_n(a->parameter + i, vload_n(a->parameter + i, n) * b.keep - m * alpha / (vsqrt(v) + epsilon), n);
-    }
+        vstore_n(parameter + i, vload_n(parameter + i, n) * b.keep - m * alpha / (vsqrt(v) + epsilon), n);
+    });
 }
 
 /* Gradient descent; with momentum m = momentum m - rate g, p += m (nesterov: momentum m - rate g).  One item: one number. */

@@ -50,6 +50,7 @@ KERNEL(max_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_channel
     int64_t left;)
 {
     const int64_t channels = a->channels, each = pooled_channels(a->batch * a->out_height, channels), parts = pieces(channels, each);
+    const int streamed = streams(a->y, a->batch * channels * (a->height * a->width + a->out_height * a->out_width), channels);
     for (int64_t item = begin; item < end; item++) {
         const int64_t i = item / parts, first = item % parts * each, stop = least(first + each, channels);
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
@@ -67,12 +68,13 @@ KERNEL(max_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_channel
                 const vf m = w.rows == 2 && w.columns == 2 ? window_max((pool_window){ w.at, 2, 2, w.row, channels }, n, &place, a->pool_width)
                     : w.rows == 3 && w.columns == 3 ? window_max((pool_window){ w.at, 3, 3, w.row, channels }, n, &place, a->pool_width)
                     : window_max(w, n, &place, a->pool_width);
-                vstore_n(a->y + to + c, m, n);
+                vstore_to(a->y + to + c, m, n, streamed);
                 if (a->winner) vbytes_store(a->winner + to + c, place + offset, n);
                 if (a->wide_winner) vistore_n(a->wide_winner + to + c, place + offset, n);
             }
         }
     }
+    if (streamed) vstreams_end();
 }
 
 /* y = the average of each window's places in the image.  One item: some channels of one row of one image's output. */
@@ -94,6 +96,7 @@ KERNEL(average_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_cha
     int64_t left;)
 {
     const int64_t channels = a->channels, each = pooled_channels(a->batch * a->out_height, channels), parts = pieces(channels, each);
+    const int streamed = streams(a->y, a->batch * channels * (a->height * a->width + a->out_height * a->out_width), channels);
     for (int64_t item = begin; item < end; item++) {
         const int64_t i = item / parts, first = item % parts * each, stop = least(first + each, channels);
         const int64_t first_y = i % a->out_height * a->stride_height - a->top, y = most(first_y, 0);
@@ -105,9 +108,10 @@ KERNEL(average_pool2d, a->batch * a->out_height * pieces(a->channels, pooled_cha
                 a->width * channels, channels,
             };
             float *to = a->y + (i * a->out_width + o) * channels;
-            for (int64_t c = first; c < stop; c += VL, w.at += VL) vstore_n(to + c, window_average(w, stop - c), stop - c);
+            for (int64_t c = first; c < stop; c += VL, w.at += VL) vstore_to(to + c, window_average(w, stop - c), stop - c, streamed);
         }
     }
+    if (streamed) vstreams_end();
 }
 
 /* What the gradients share: how places of an image meet windows along one axis. */

@@ -12,16 +12,24 @@ KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16
     int64_t logarithm;)
 {
     const int64_t n = a->columns, step = a->inner, blocks = pieces(step, 16);
-    for (int64_t i = begin; i < end; i++) {
-        if (step == 1) {
+    if (step == 1) {
+        const int64_t stride = (n + 15) / 16 * 16, each = rows_at_once(n);
+        for (int64_t i = begin; i < end; i += each) {
+            float top[ROWS], sum[ROWS], *to = a->y + i * n;
             const float *x = a->x + i * n;
-            float *y = a->y + i * n, *terms = n * (int64_t)sizeof(float) <= FD_SCRATCH ? (float *)worker->scratch : y;    /* aligned */
-            const float top = largest(x, n), sum = exp_sum(a->logarithm ? 0 : terms, x, n, top);
-            const vf scale = vset(1 / sum), shift = vset(a->logarithm ? (float)log(sum) : 0);
-            if (a->logarithm) for (int64_t j = 0; j < n; j += VL) vstore_n(y + j, vload_n(x + j, n - j) - vset(top) - shift, n - j);
-            else for (int64_t j = 0; j < n; j += VL) vstore_n(y + j, vload_n(terms + j, n - j) * scale, n - j);
-            continue;
+            const int64_t rows = least(end - i, each);
+            const int fits = stride * rows * (int64_t)sizeof(float) <= FD_SCRATCH;
+            float *terms = fits ? (float *)worker->scratch : to;
+            exp_sums(a->logarithm ? 0 : terms, stride, top, sum, x, rows, n);
+            for (int64_t r = 0; r < rows; r++, x += n, to += n) {
+                const vf scale = vset(1 / sum[r]), high = vset(top[r]), shift = vset(a->logarithm ? (float)log(sum[r]) : 0);
+                if (a->logarithm) EACH_VECTOR(j, width, n, { vstore_n(to + j, vload_n(x + j, width) - high - shift, width); });
+                else EACH_VECTOR(j, width, n, { vstore_n(to + j, vload_n(terms + r * stride + j, width) * scale, width); });
+            }
         }
+        return;
+    }
+    for (int64_t i = begin; i < end; i++) {
         for (int64_t k = i % blocks * 16; k < least(step, i % blocks * 16 + 16); k += VL) {
             const float *x = a->x + i / blocks * n * step + k;
             float *y = a->y + i / blocks * n * step + k;
@@ -29,7 +37,7 @@ KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16
             vf top = vset(-INFINITY), sum = vset(0);
             for (int64_t j = 0; j < n; j++) top = vmax(top, vload_n(x + j * step, width));
             for (int64_t j = 0; j < n; j++) {
-                const vf e = vexp(vload_n(x + j * step, width) - top);
+                const vf e = vexp_negative(vload_n(x + j * step, width) - top);
                 sum += e;
                 if (!a->logarithm) vstore_n(y + j * step, e, width);
             }
@@ -60,17 +68,16 @@ KERNEL(softmax_grad, a->outer * pieces(a->inner, 16), a->columns * least(a->inne
         float *d_x = a->d_x + at;
         if (step == 1) {
             vf sum[SUM16] = {{0}};
-            for (int64_t j = 0; j < n; j += 16)
-                for (int k = 0; k < SUM16 && j + k * VL < n; k++) {
-                    const int64_t p = j + k * VL;
-                    const vf d = vload_n(d_y + p, n - p);
-                    sum[k] = a->logarithm ? sum[k] + d : vfma(d, vload_n(y + p, n - p), sum[k]);
-                }
+            EACH_OF_SUM16(k, j, here, n, {
+                const vf d = vload_n(d_y + j, here);
+                sum[k] = a->logarithm ? sum[k] + d : vfma(d, vload_n(y + j, here), sum[k]);
+            });
             const vf total = vset(vsum16(sum));
-            for (int64_t j = 0; j < n; j += VL) {
-                const vf d = vload_n(d_y + j, n - j), s = vload_n(y + j, n - j);
-                vstore_n(d_x + j, a->logarithm ? d - vexp(s) * total : s * (d - total), n - j);
-            }
+            EACH_VECTOR(j, here, n, {
+                const vf d = vload_n(d_y + j, here);
+                const vf s = vload_n(y + j, here);
+                vstore_n(d_x + j, a->logarithm ? d - vexp(s) * total : s * (d - total), here);
+            });
             continue;
         }
         for (int64_t k = 0; k < width; k += VL) {
