@@ -222,7 +222,9 @@ cdef class Kernel:
     cdef readonly bint checks                 # it can mark an item as bad
     cdef const fd_kernel *of[MOST_ISAS]
     cdef int accepted[FD_WORDS]               # dtypes, a bit for each of NumPy's type numbers
-    cdef bint output[FD_WORDS], optional[FD_WORDS], scalar[FD_WORDS]
+    cdef bint output[FD_WORDS]
+    cdef bint optional[FD_WORDS]
+    cdef bint scalar[FD_WORDS]
     cdef int n_tensors, n_sizes
 
     def __cinit__(self):
