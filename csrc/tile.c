@@ -46,19 +46,24 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         if (rows > 7) beyond += 4 * a_depth;
     }
     if (halved) UNROLL for (int i = 0; i < rows; i++) sum[i][vectors - 1] = vwhole_of(half[i]);
-    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
-    const int relu6 = t->activation == ACT_RELU6;
-    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
-    UNROLL for (int j = 0; j < vectors; j++) {
-        const vf bias = !t->bias ? vset(-0.0f)                                              /* x + -0 is x, even for x = -0 */
-                        : j < vectors - 1 ? vload(t->bias + first + j * VL) : vload_part(t->bias + first + j * VL, last);
-        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
-        if (residual)
+    if (t->bias)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const float *x = t->bias + first + j * VL;
+            const vf bias = j < vectors - 1 ? vload(x) : vload_part(x, last);
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
+        }
+    if (t->residual)
+        UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++) {
-                const float *x = residual + i * out_row + j * VL;
+                const float *x = t->residual + (out - t->out) + i * out_row + j * VL;
                 sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x) : vload_part(x, last));
             }
-        UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, sum[i][j]));
+    if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
+        const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
+        UNROLL for (int j = 0; j < vectors; j++)
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(limit, vrelu(sum[i][j]));
+    }
+    UNROLL for (int j = 0; j < vectors; j++) {
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
     }
