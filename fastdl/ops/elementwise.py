@@ -333,7 +333,7 @@ class Where(Binary):
     cases = [case(condition=integers((3, 5), 2, "bool"), x1=(3, 5), x2=(3, 5)), case(condition=integers((3, 1), 2, "bool"), x1=(17,), x2=()),
              case(condition=integers((3, 1, 5, 1), 2), x1=(2, 1, 3), x2=(3, 1, 1, 1)), case(condition=(4,), x1=integers((4,), 9), x2=integers((4,), 8)),
              case(condition=integers((4,), 2, "bool"), x1=integers((4,), 9, "int64"), x2=integers((), 8, "int64"))]
-    bench = [case(condition=integers((1 << 22,), 2, "bool"), x1=(1 << 22,), x2=(1 << 22,))]
+    bench = [case(condition=integers((2048,), 2, "bool"), x1=(2048, 2048), x2=(2048, 2048))]
 
 
 class Cast(Op):

@@ -162,4 +162,4 @@ class PairMatches(Op):
 
     cases = [case(targets=integers((5, 3), 2, "float32"), predictions=(5, 3), threshold=0.5),
              case(targets=integers((7, 1), 3, "float32"), predictions=integers((7, 1), 3, "float32"))]
-    bench = [case(targets=integers((2048, 100), 2, "float32"), predictions=(2048, 100), threshold=0.5)]
+    bench = [case(targets=integers((256, 100), 2, "float32"), predictions=(256, 100), threshold=0.5)]

@@ -125,7 +125,8 @@ def slope(y, activation):
 
 def small_weights(units, columns):
     """For cases of many units: weights such that rounding does not grow from step to step."""
-    return (np.sin(np.arange(units * columns)) / units ** 0.5).astype("float32").reshape(units, columns)
+    i, j = np.arange(units) * columns, np.arange(columns)                   # sin(i + j): two outer products, as import waits for it
+    return ((np.outer(np.sin(i), np.cos(j)) + np.outer(np.cos(i), np.sin(j))) / units ** 0.5).astype("float32")
 
 
 # ---- the ops ----
