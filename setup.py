@@ -59,7 +59,7 @@ class BuildKernels(build_ext):
 setup(
     ext_modules=cythonize([Extension(
         "fastdl._core",
-        ["fastdl/_core.pyx", "csrc/launch.c", "csrc/memory.c", "csrc/cpu.c"],
+        ["fastdl/_core.pyx", "csrc/launch.c", "csrc/chain.c", "csrc/memory.c", "csrc/cpu.c"],
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *((f"FD_{isa.upper()}", "1") for isa in ISAS)],
         extra_compile_args=[f for f in FLAGS if f != "-Wextra"] + ["-Wno-unused-function", "-fopenmp"],

@@ -15,6 +15,13 @@ typedef struct fd_worker {       /* what a running kernel gets besides its argum
     int64_t bad;                 /* lowest item found wrong in the data so far; INT64_MAX: none */
 } fd_worker;
 
+typedef struct fd_slices {       /* how the items of a call belong to rows of what it reads and writes */
+    int64_t rows;                /* 0: not at all, or not in this order */
+    int64_t unit;                /* so many rows (the last ones: fewer) belong to */
+    int64_t items;               /* so many items that follow one another */
+    int64_t stride[FD_WORDS];    /* of each array, the bytes that a unit has to itself, from unit to unit; 0: every item may need all of it */
+} fd_slices;
+
 typedef struct fd_kernel {
     const char *name;
     const char *fields;          /* the struct body of the arguments, as text without comments */
@@ -22,6 +29,7 @@ typedef struct fd_kernel {
     int64_t (*items)(const void *arguments);
     double (*cost)(const void *arguments);   /* of one item; one unit: a float read, used and written in a vector loop */
     void (*run)(const void *arguments, int64_t begin, int64_t end, fd_worker *);
+    void (*slices)(const void *arguments, fd_slices *);      /* null: no slices */
 } fd_kernel;
 
 typedef struct fd_call {
@@ -29,6 +37,8 @@ typedef struct fd_call {
     int64_t items;
     int64_t team;                /* 1: worth it, every thread takes a range of the items; 0: one thread does all */
     int64_t joined;              /* 1: needs nothing of the call before, and the items of both are shared out as one range */
+    int64_t chained;             /* 1: a thread goes on with it after its share of the call before, without a wait */
+    int64_t parts, part_items;   /* of calls in a chain: how many parts it has, and the items of one; else 0 */
     double work;                 /* items times the kernel's cost */
     int64_t word[FD_WORDS];
 } fd_call;
@@ -42,6 +52,15 @@ void fd_call_set(fd_call *, const fd_kernel *);   /* items and team, once the wo
 
 void fd_calls_share(fd_call *calls, int64_t n);   /* team again, for the calls of a list */
 
+typedef struct fd_reach {        /* what a call touches */
+    int64_t arrays, outputs;     /* its first words are arrays; bit i: array i is written */
+    int64_t checks;              /* 1: it marks bad data, and calls after it rely on that */
+    int64_t bytes[FD_WORDS];     /* of each array */
+} fd_reach;
+
+/* Find chains in a list, and put their calls side by side; order[i]: where call i was. Returns 0, or -1: there is no memory. */
+int fd_calls_chain(fd_call *calls, const fd_reach *reach, int64_t n, int64_t *order);
+
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
    completed; -1: there is no memory for scratch. Stops at the first call that marks a data item as bad. With `clock` (n
    doubles), adds each call's time. */
@@ -50,6 +69,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
 int fd_threads(void);                 /* the team's size for the next call */
 void fd_set_threads(int);             /* 0: what this process may use */
 void fd_set_grain(double work);        /* calls of less work stay on one thread */
+double fd_grain(void);
 void fd_launch_init(void);
 
 /* ---- instruction sets ------------------------------------------------------------------------------------------- */

@@ -24,6 +24,23 @@
    The body fills the outputs for the items begin <= i < end; it sees a, begin, end, worker. */
 #define KERNEL(name, items_, cost_, ...)                                                                               \
     typedef struct { __VA_ARGS__ } name##_args;                                                                        \
+    FD_KERNEL(name, items_, cost_, 0, #__VA_ARGS__)
+
+/* A kernel whose calls can be chained: of its rows_, unit_ at a time belong to each_ items, and of its arrays, in their order, the
+   bytes strides_ (fd_slices). Calls of the same rows, one after another, then need no wait in between. */
+#define KERNEL_BY_ROWS(name, items_, cost_, rows_, unit_, each_, strides_, ...)                                        \
+    typedef struct { __VA_ARGS__ } name##_args;                                                                        \
+    static void name##_slices(const void *p, fd_slices *s)                                                             \
+    {                                                                                                                  \
+        const name##_args *a = p;                                                                                      \
+        s->rows = rows_, s->unit = unit_, s->items = each_;                                                            \
+        const int64_t strides[FD_WORDS] = FD_BRACED strides_;                                                          \
+        memcpy(s->stride, strides, sizeof strides);                                                                    \
+    }                                                                                                                  \
+    FD_KERNEL(name, items_, cost_, name##_slices, #__VA_ARGS__)
+#define FD_BRACED(...) { __VA_ARGS__ }
+
+#define FD_KERNEL(name, items_, cost_, slices_, fields_)                                                               \
     _Static_assert(sizeof(name##_args) <= 8 * FD_WORDS, #name ": too many arguments");                                 \
     static int64_t name##_items(const void *p) { const name##_args *a UNUSED = p; return (int64_t)(items_); }           \
     static double name##_cost(const void *p) { const name##_args *a UNUSED = p; return (double)(cost_); }               \
@@ -31,7 +48,7 @@
     static void name##_run(const void *p, int64_t begin, int64_t end, fd_worker *worker)                               \
     { name##_body(p, begin, end, worker); }                                                                            \
     const fd_kernel FD_OF_ISA(name) =                                                                                  \
-        { #name, #__VA_ARGS__, sizeof(name##_args), name##_items, name##_cost, name##_run };                           \
+        { #name, fields_, sizeof(name##_args), name##_items, name##_cost, name##_run, slices_ };                       \
     static void name##_body(const name##_args *a UNUSED, int64_t begin UNUSED, int64_t end UNUSED, fd_worker *worker UNUSED)
 
 /* Mark item i of the data as bad: the only way in which a kernel can fail. */

@@ -72,6 +72,7 @@ int fd_threads(void)
 
 void fd_set_threads(int n) { wanted = n; }
 void fd_set_grain(double work) { grain = work; }
+double fd_grain(void) { return grain; }
 
 static void in_child(void) { forked = 1; atomic_flag_clear(&busy); }
 
@@ -133,13 +134,14 @@ typedef struct {
     int64_t n, repeats, done;           /* done: how often the list was completed */
     double deadline, *clock, since;     /* 0: none; null: none; when the call under way began */
     int team;
-    int64_t at, end;                    /* the shared calls that are under way: one, and those joined to it */
     share *shares;
-    _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1 */
-    _Alignas(64) _Atomic int64_t finished;  /* shares, of all shared calls */
-    _Atomic int64_t call, item;         /* the first fault; item INT64_MAX: none */
+    _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1; in one line with what is read next */
+    int64_t at, end;                    /* the shared calls that are under way: one, and those joined to it or chained */
     atomic_int over;
+    _Alignas(64) _Atomic int64_t finished;  /* shares, of all shared calls */
+    _Alignas(64) _Atomic int64_t fault;     /* the first one: call << FAULT_BITS | item; INT64_MAX: none */
 } run;
+enum { FAULT_BITS = 40 };
 
 static inline void relax(void)
 {
@@ -157,21 +159,23 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void run_items(run *r, int64_t at, int64_t begin, int64_t end, fd_worker *worker)
+/* Whether they were bad. */
+static int run_items(run *r, int64_t at, int64_t begin, int64_t end, fd_worker *worker)
 {
-    if (begin >= end) return;
+    if (begin >= end) return 0;
     r->calls[at].kernel->run(r->calls[at].word, begin, end, worker);
-    if (worker->bad == INT64_MAX) return;
-    int64_t least = atomic_load(&r->item);
-    while (worker->bad < least && !atomic_compare_exchange_weak(&r->item, &least, worker->bad)) ;
-    atomic_store(&r->call, at);         /* all threads that find a fault at once are in the same call */
+    if (worker->bad == INT64_MAX) return 0;
+    const int64_t found = at << FAULT_BITS | worker->bad;
+    int64_t least = atomic_load(&r->fault);
+    while (found < least && !atomic_compare_exchange_weak(&r->fault, &least, found)) ;
     worker->bad = INT64_MAX;
+    return 1;
 }
 
-/* The end of the run of calls joined to call `at`. */
+/* The end of the run of calls joined to call `at`, or chained. */
 static int64_t joined_end(const fd_call *calls, int64_t n, int64_t at)
 {
-    do at++; while (at < n && calls[at].joined);
+    do at++; while (at < n && (calls[at].joined || calls[at].chained));
     return at;
 }
 
@@ -184,7 +188,7 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
             if (at >= 0 && at < r->n) r->clock[at] += t - r->since;
             r->since = t;
         }
-        if (atomic_load_explicit(&r->item, memory_order_relaxed) != INT64_MAX) break;
+        if (atomic_load_explicit(&r->fault, memory_order_relaxed) != INT64_MAX) break;
         if (++at == r->n) {
             if (++r->done == r->repeats || (r->deadline > 0 && now() >= r->deadline)) break;
             at = -1;
@@ -200,6 +204,22 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
     atomic_store(&r->over, 1);
 }
 
+/* Share s of a chain: its rows through all the calls, until one of them finds bad data. */
+static void run_chain(run *r, int s, int64_t at, int64_t stop, fd_worker *worker)
+{
+    const int64_t parts = r->calls[at].parts, first = parts * s / r->team, last = parts * (s + 1) / r->team;
+    for (int64_t i = at; i < stop; i++) {
+        const fd_call *c = &r->calls[i];
+        const int64_t begin = first * c->part_items, end = last * c->part_items;
+        if (run_items(r, i, begin, last == parts || end > c->items ? c->items : end, worker)) return;
+        if (r->clock && s == 0 && i + 1 < stop) {              /* the others' time is much the same */
+            const double t = now();
+            r->clock[i] += t - r->since;
+            r->since = t;
+        }
+    }
+}
+
 /* Take share s of shared call `number` and do it; whoever does the last one goes on. */
 static void take(run *r, int s, int64_t number, fd_worker *worker)
 {
@@ -209,10 +229,11 @@ static void take(run *r, int s, int64_t number, fd_worker *worker)
     const int64_t at = r->at, stop = r->end;                   /* a share of it was free: the call is still under way */
     int64_t items = 0;
     for (int64_t i = at; i < stop; i++) items += r->calls[i].items;
+    if (r->calls[at].parts) run_chain(r, s, at, stop, worker), items = 0;
     int64_t size = (items + r->team - 1) / r->team;
     if (size >= 512) size = (size + 63) & ~(int64_t)63;        /* whole cache lines */
     int64_t begin = size * s < items ? size * s : items, end = begin + size < items ? begin + size : items;
-    for (int64_t i = at; i < stop; i++) {
+    for (int64_t i = at; i < stop && items; i++) {
         const int64_t n = r->calls[i].items;
         run_items(r, i, begin > 0 ? begin : 0, end < n ? end : n, worker);
         begin -= n, end -= n;
@@ -259,8 +280,7 @@ static void serve(run *r, int thread, fd_worker *worker)
 int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock)
 {
     run r = { .calls = calls, .n = n, .repeats = repeats, .deadline = seconds > 0 ? now() + seconds : 0, .clock = clock, .team = 1 };
-    atomic_init(&r.item, INT64_MAX);
-    atomic_init(&r.call, -1);
+    atomic_init(&r.fault, INT64_MAX);
     int team = 1;
     double work = -1;                   /* of the shared calls; -1: there are none */
     for (int64_t i = 0; i < n && work < WAKING * grain; i++)
@@ -294,8 +314,9 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
         give_back(own);
     }
     if (work >= AWAKE * grain) last_end = now();
-    fault->item = atomic_load(&r.item);
-    fault->call = fault->item == INT64_MAX ? -1 : atomic_load(&r.call);
+    const int64_t found = atomic_load(&r.fault);
+    fault->call = found == INT64_MAX ? -1 : found >> FAULT_BITS;
+    fault->item = found & (((int64_t)1 << FAULT_BITS) - 1);
     return r.done;
 }
 
@@ -306,7 +327,7 @@ void fd_call_set(fd_call *c, const fd_kernel *kernel)
     if (c->items < 0) c->items = 0;
     c->work = (double)c->items * kernel->cost(c->word);
     c->team = c->work >= grain;
-    c->joined = 0;
+    c->joined = c->chained = c->parts = c->part_items = 0;
 }
 
 /* Where some calls of a list are shared, small ones are, too: what they read lies in the caches of all threads, and one thread alone
@@ -318,6 +339,8 @@ void fd_calls_share(fd_call *calls, int64_t n)
         int64_t items = 0;
         double work = 0;
         end = joined_end(calls, n, i);
+        shared |= calls[i].parts > 0;
+        if (calls[i].parts) continue;
         for (int64_t k = i; k < end; k++) items += calls[k].items, work += calls[k].work;
         if (end > i + 1) calls[i].team = items > 1 && work >= grain;
         shared |= (int)calls[i].team;

@@ -6,6 +6,15 @@
 enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6 };
 enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
 
+/* The address of the row below. The compiler must not know all rows' addresses: it would compute them before the loop and keep them on
+   the stack, which takes longer than a dozen multiply-adds. */
+INLINE const float *next_row(const float *x, int64_t row)
+{
+    x += row;
+    __asm__("" : "+r"(x));
+    return x;
+}
+
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
 INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
                       const int rows, const int vectors, const int kind)
@@ -17,13 +26,18 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
     const vpart last = vpart_of(tail);
     UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < vectors; j++)
-            sum[i][j] = !t->accumulate ? vset(0) :
-                        j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
+        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
+    if (t->accumulate) {
+        const float *x = out;
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = j < vectors - 1 ? vload(x + j * VL) : vload_part(x + j * VL, last);
+    }
     if (halved) UNROLL for (int i = 0; i < rows; i++) half[i] = vhalf_of(sum[i][vectors - 1]);
-    if (depth >= LONG)
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
+    if (depth >= LONG) {
+        const float *x = next_row(out, rows * out_row);
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j, 1);
+    }
     const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
@@ -52,21 +66,23 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
             const vf bias = j < vectors - 1 ? vload(x) : vload_part(x, last);
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
-    if (t->residual)
-        UNROLL for (int j = 0; j < vectors; j++)
-            UNROLL for (int i = 0; i < rows; i++) {
-                const float *x = t->residual + (out - t->out) + i * out_row + j * VL;
-                sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x) : vload_part(x, last));
-            }
-    if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
-        const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
-        UNROLL for (int j = 0; j < vectors; j++)
-            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(limit, vrelu(sum[i][j]));
+    if (t->residual) {
+        const float *x = t->residual + (out - t->out);
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors; j++)
+                sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x + j * VL) : vload_part(x + j * VL, last));
     }
-    UNROLL for (int j = 0; j < vectors; j++) {
-        if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
-        else { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], tail); }
-    }
+    if (t->activation == ACT_RELU || t->activation == ACT_RELU6)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vrelu(sum[i][j]);
+    if (t->activation == ACT_RELU6)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vlesser(vset(6), sum[i][j]);
+    UNROLL for (int i = 0; i < rows; i++, out = (float *)next_row(out, out_row))
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (j < vectors - 1) vstore(out + j * VL, sum[i][j]);
+            else vstore_n(out + j * VL, sum[i][j], tail);
+        }
 }
 
 /* A function for each number of rows and vectors, and kind: tiles[kind][0: one vector, 1: TILE_VECTORS, 2: WIDE_VECTORS][rows]. Where a

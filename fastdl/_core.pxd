@@ -16,6 +16,9 @@ cdef extern from "fastdl.h" nogil:
         int64_t items
         int64_t team
         int64_t joined
+        int64_t chained
+        int64_t parts
+        int64_t part_items
         double work
         int64_t word[32]
 
@@ -25,6 +28,14 @@ cdef extern from "fastdl.h" nogil:
 
     void fd_call_set(fd_call *, const fd_kernel *)
     void fd_calls_share(fd_call *, int64_t)
+
+    ctypedef struct fd_reach:
+        int64_t arrays
+        int64_t outputs
+        int64_t checks
+        int64_t bytes[32]
+
+    int fd_calls_chain(fd_call *, const fd_reach *, int64_t, int64_t *)
     int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
     int fd_threads()
     void fd_set_threads(int)

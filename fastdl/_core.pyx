@@ -83,7 +83,11 @@ def empty(tuple shape, dtype="float32"):
         if n < 0 or (n > 0 and bytes > (<int64_t>1 << 47) // n):
             raise MemoryError(f"an array of shape {shape} and dtype {dtype} is too large")
         bytes *= n
-    made = new(axes, sizes, kind.num, bytes, main_pool if not recording_now() else recording.early_pool if recording.early else recording.pool)
+    if not recording_now():
+        made = new(axes, sizes, kind.num, bytes, main_pool)
+    else:
+        made = new(axes, sizes, kind.num, bytes, recording.early_pool if recording.early else recording.pool)
+        recording.hold(made, bytes)
     if capturing():
         capture.add(made, True)
     return made

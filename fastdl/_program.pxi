@@ -1,12 +1,15 @@
 # Part of _core.pyx: programs, which are lists of recorded calls.
 
+cdef enum: HELD_ARRAY = 1 << 17, HELD = 1 << 21
+
+
 cdef class Program:
     """A list of calls and the memory they work in. Made by recording: start(), launch kernels, stop().
 
     Its prologue, the first calls of the list, computes what depends on weights alone: it runs when weights have changed since it
     ran, the rest at every run. A program that changes weights itself has none: all its calls run, in the order of the recording.
     """
-    cdef bytearray calls                      # fd_call after fd_call
+    cdef bytearray calls, reach               # fd_call after fd_call; while recording, what each touches
     cdef int64_t seen                         # the version of the weights that the prologue has seen
     cdef Pool pool, early_pool                # early_pool: what the prologue makes; no other call may overwrite it
     cdef dict kept                            # arrays from outside that a call names
@@ -15,6 +18,8 @@ cdef class Program:
     cdef readonly int64_t prologue            # how many calls it has
     cdef readonly bint changes_weights
     cdef list twin_calls                      # with the NumPy twins: (function, arrays, sizes)
+    cdef list held                            # while recording: small arrays
+    cdef int64_t held_bytes
     cdef list is_early                        # while recording: which calls depend on weights alone
     cdef int early                            # while recording: how deep in computations from weights alone
     cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
@@ -25,7 +30,8 @@ cdef class Program:
     def __cinit__(self):
         self.pool, self.early_pool = Pool(True), Pool(True)
         self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
-        self.calls, self.of_weights = bytearray(), weakref.WeakValueDictionary()
+        self.calls, self.reach, self.of_weights = bytearray(), bytearray(), weakref.WeakValueDictionary()
+        self.held = []
         self.isa, self.of_isa, self.of_settings = get_isa(), isa, settings
 
     def __len__(self):
@@ -43,9 +49,9 @@ cdef class Program:
 
     @property
     def work(self):
-        """Of each call, the work that it counts for (csrc/fastdl.h says in what unit) and whether it is shared by threads."""
+        """Of each call, the work that it counts for (csrc/fastdl.h says in what unit), whether it is shared by threads, and whether in a chain."""
         cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
-        return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team)) for i in range(len(self.about))]
+        return [] if self.isa == "numpy" else [(calls[i].work, bool(calls[i].team), bool(calls[i].parts)) for i in range(len(self.about))]
 
     def start(self):
         """Record what this thread launches from now on. What the step that ran plainly has left is given back before."""
@@ -56,28 +62,63 @@ cdef class Program:
         recording, recording_thread, self.seen = self, PyThread_get_thread_ident(), weights_version
 
     def stop(self):
-        """End the recording; what depends on weights alone moves to the front."""
+        """End the recording; what depends on weights alone moves to the front, and calls that work row by row are chained."""
         global recording, weights_version
-        cdef int size = sizeof(fd_call)
         recording = None
-        fd_calls_share(<fd_call *>PyByteArray_AS_STRING(self.calls), len(self.calls) // size)
+        self.held = []
         if self.changes_weights:
             weights_version += 1
+        else:
+            self.prologue = sum(self.is_early)
+            self.reorder(sorted(range(len(self.about)), key=lambda i: not self.is_early[i]))
+        if self.isa == "numpy":
             return
-        order = sorted(range(len(self.about)), key=lambda i: not self.is_early[i])
-        self.prologue, self.about = sum(self.is_early), [self.about[i] for i in order]
+        cdef int64_t first = self.prologue, n = len(self.about) - first
+        cdef bytearray order = bytearray(8 * n)
+        if fd_calls_chain(self.at(first), <fd_reach *>PyByteArray_AS_STRING(self.reach) + first, n, <int64_t *>PyByteArray_AS_STRING(order)):
+            raise MemoryError("no memory to order a program's calls")
+        order_of = [first + i for i in memoryview(order).cast("q")]
+        self.name(list(range(first)) + order_of)
+        fd_calls_share(self.at(0), first)
+        fd_calls_share(self.at(first), n)
+        self.reach = bytearray()
+
+    cdef hold(self, object array, int64_t bytes):
+        """Keep a small array's memory from being used again: calls that share none can be put in another order."""
+        if bytes <= HELD_ARRAY and self.held_bytes + bytes <= HELD:
+            self.held.append(array)
+            self.held_bytes += bytes
+
+    cdef fd_call *at(self, int64_t i):
+        return <fd_call *>PyByteArray_AS_STRING(self.calls) + i
+
+    cdef name(self, list order):
+        """The names of calls that were moved."""
+        self.about = [self.about[i] for i in order]
+        self.checked = {order.index(i): arguments for i, arguments in self.checked.items()}
+
+    cdef reorder(self, list order):
+        """The recorded calls in another order."""
+        cdef int call = sizeof(fd_call), reach = sizeof(fd_reach)
+        self.name(order)
         if self.isa == "numpy":
             self.twin_calls = [self.twin_calls[i] for i in order]
-            return
-        self.calls = bytearray().join([self.calls[i * size:(i + 1) * size] for i in order])
-        self.checked = {order.index(i): arguments for i, arguments in self.checked.items()}
+        else:
+            self.calls = bytearray().join([self.calls[i * call:(i + 1) * call] for i in order])
+            self.reach = bytearray().join([self.reach[i * reach:(i + 1) * reach] for i in order])
 
     cdef append(self, fd_call *call, Kernel kernel, tuple args, dict sizes):
         cdef int64_t bytes = 0
+        cdef fd_reach reach
+        cdef int i
+        memset(&reach, 0, sizeof(reach))
+        reach.arrays, reach.checks = len(args), kernel.checks
         for i, a in enumerate(args):
             if a is None:
                 continue
-            bytes += a.nbytes
+            reach.bytes[i] = a.nbytes
+            reach.outputs |= <int64_t>kernel.output[i] << i
+            bytes += reach.bytes[i]
             if call is not NULL and not fd_pool_owns((self.early_pool if self.early else self.pool).pool, <void *>call.word[i]):
                 self.kept[id(a)] = a
         if kernel.checks:
@@ -90,6 +131,7 @@ cdef class Program:
         if call.items == 0:                   # an empty call stays in the listing and does nothing
             call.team = 0
         self.calls += (<char *>call)[:sizeof(fd_call)]
+        self.reach += (<char *>&reach)[:sizeof(fd_reach)]
 
     def run(self, int64_t repeats=1, double seconds=0):
         """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""

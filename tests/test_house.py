@@ -65,7 +65,7 @@ def test_imports_go_downward(path):
 
 HEADERS = {h.name for h in CSRC.glob("*.h")} - {"fastdl.h", "simd.h", "simd_math.h"}     # what kernels may include
 INCLUDES = {"fastdl.h": set(), "simd.h": set(), "simd_math.h": set(), "kernel.h": {"fastdl.h", "simd.h"}, "tile.h": {"kernel.h"}, "gates.h": {"tile_bf16.h"},
-            "launch.c": {"fastdl.h"}, "memory.c": {"fastdl.h"}, "cpu.c": {"fastdl.h"}}
+            "launch.c": {"fastdl.h"}, "chain.c": {"fastdl.h"}, "memory.c": {"fastdl.h"}, "cpu.c": {"fastdl.h"}}
 
 
 @pytest.mark.parametrize("path", named([*CSRC.glob("*.[ch]"), *KERNELS]))

@@ -123,3 +123,23 @@ def test_threads_share_a_recorded_function(rng):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert not failed
+
+
+def test_calls_of_the_same_rows_are_chained(rng):
+    def trained(threads):
+        fastdl.config.set_num_threads(threads)
+        fastdl.random.set_random_seed(3)
+        model = fastdl.Sequential([fastdl.layers.Dense(64, activation="relu", input_shape=(10,)), fastdl.layers.Dense(64, activation="relu"),
+                                   fastdl.layers.Dense(1)])
+        model.compile(optimizer="adam", loss="mse")
+        losses = [model.train_on_batch(x, y) for _ in range(6)]
+        work = model.programs()[0].work
+        return losses, [w.tobytes() for w in model.get_weights()], sum(chained for _, _, chained in work)
+
+    x, y = rng.standard_normal((256, 10)).astype("float32"), rng.standard_normal((256, 1)).astype("float32")
+    try:
+        alone, two, four = trained(1), trained(2), trained(4)
+    finally:
+        fastdl.config.set_num_threads(0)
+    assert alone[:2] == two[:2] == four[:2]
+    assert alone[2] == 0 and two[2] >= 10

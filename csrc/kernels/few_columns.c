@@ -54,7 +54,7 @@ ROWS(EACH_ROW)
 static dots_function *const dots[DOT_ROWS][DOT_COLUMNS] = { ROWS(LISTED) };
 
 /* y = activate(bias + x @ kernel).  One item: one row. */
-KERNEL(few_columns_product, a->rows, a->depth * a->columns / 6,
+KERNEL_BY_ROWS(few_columns_product, a->rows, a->depth * a->columns / 6, a->rows, 1, 1, (4 * a->columns, 4 * a->depth),
     float *y;             /* (rows, columns) */
     const float *x;       /* (rows, depth) */
     const float *panels;  /* (ceil(depth / 32), columns, 32) */
@@ -96,7 +96,7 @@ KERNEL(few_columns_product, a->rows, a->depth * a->columns / 6,
 enum { D_X_ROWS = 12 };       /* written side by side: few, so that the processor sees the streams */
 
 /* d_x = d_y @ transposed kernel.  One item: one row, so that a thread has the rows of d_x that it had of x. */
-KERNEL(few_columns_d_x, a->rows, a->depth * a->columns / 6,
+KERNEL_BY_ROWS(few_columns_d_x, a->rows, a->depth * a->columns / 6, a->rows, 1, 1, (4 * a->depth, 4 * a->columns),
     float *d_x;           /* (rows, depth) */
     const float *d_y;     /* (rows, columns) */
     const float *panels;  /* (ceil(depth / 32), columns, 32) */

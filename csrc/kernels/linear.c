@@ -33,6 +33,7 @@ enum {
     BLOCK_DEPTH = VL == 16 ? 512 : 256,             /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
     BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
     CELLS = 64, CELL_LEAST = 1 << 15,               /* most cells wanted, and multiply-adds of one */
+    CHAINED_ROWS = 4096, CHAINED_CELL = 64,         /* rows of a product that may be part of a chain, and most of a cell then */
 };
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
@@ -42,6 +43,8 @@ INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t
     const int64_t across = pieces(columns, wide), width = least(columns, wide);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
     cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), wide, 0, across };
+    if (rows > columns && rows <= CHAINED_ROWS)     /* so that calls of the same rows can be cut at the same places */
+        for (s.rows = 4; s.rows < least(least_rows, CHAINED_CELL); s.rows *= 2) ;
     if (columns <= PANEL / 2) {                     /* these run along vectors */
         const int64_t unit = rows < 8 * PANEL ? 16 : PANEL;
         s.rows = pieces(s.rows, unit) * unit;
@@ -269,12 +272,32 @@ static int64_t matrix_product_cells(int64_t rows, int64_t columns, int64_t depth
     return s.down * s.across * batch * parts;
 }
 
+/* Rows of a call that belong together, for a chain, and their cells: rows of the result, or, with split, terms of the sum. */
+static int64_t product_unit(int64_t rows, int64_t columns, int64_t depth, int64_t split)
+{
+    return split ? split : product_cells(rows, columns, depth, 1).rows;
+}
+static int64_t slice(int64_t unit, int64_t row, int64_t number, int64_t n)       /* of rows of n numbers, where they lie one after another */
+{
+    return number == 1 && row >= n ? 4 * unit * row : 0;
+}
+static int64_t product_cells_of_unit(int64_t rows, int64_t columns, int64_t depth, int64_t split)
+{
+    const cells s = product_cells(rows, columns, split ? split : depth, split ? most(pieces(depth, split), 1) : 1);
+    return split ? s.down * s.across : s.across;
+}
+
 /* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
    right_panel: 0, or right is what `pack` made, its panels so many numbers apart and right_depth 32; not for 1 row nor below 17 columns.
    split > 0 cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a cell of a matrix. */
-KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
+KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
        product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
        most(matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
+       a->outer * a->inner > 1 ? 0 : a->split ? a->depth : a->rows > a->columns ? a->rows : 0,
+       product_unit(a->rows, a->columns, a->depth, a->split), product_cells_of_unit(a->rows, a->columns, a->depth, a->split),
+       (4 * a->columns * (a->split ? a->rows : s->unit),
+        a->split ? slice(a->split, a->left_depth, a->left_row, a->rows) : slice(s->unit, a->left_row, a->left_depth, a->depth),
+        a->split ? slice(a->split, a->right_depth, a->right_column, a->columns) : 0, 0, 4 * a->columns * s->unit, 4 * a->columns * s->unit),
     float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const float *right;   /* (outer, inner, depth, columns) by the strides right_… */
@@ -359,7 +382,8 @@ KERNEL(sum_parts, a->outer * a->size, a->count,
 }
 
 /* out[k, j] = sum of x[i, j] over the rows i of piece k.  One item: a piece of `split` rows by 256 columns. */
-KERNEL(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
+KERNEL_BY_ROWS(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
+               a->rows, a->split, pieces(a->columns, 256), (4 * a->columns, 4 * a->split * a->columns),
     float *out;           /* (ceil(rows / split), columns) */
     const float *x;       /* (rows, columns) */
     int64_t rows;
@@ -402,8 +426,9 @@ INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, f
 
 /* d_z = d_y times the derivative of the activation of a matrix product, and sums[k, j] = sum of d_z[i, j] over the rows i of piece k.
    One item: a piece of `split` rows by 64 columns. */
-KERNEL(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
-       least(a->rows, a->split) * least(a->columns, 64) * (a->activation >= ACT_GELU ? 7 : 2),
+KERNEL_BY_ROWS(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
+       least(a->rows, a->split) * least(a->columns, 64) * (a->activation >= ACT_GELU ? 7 : 2), a->rows, a->split, pieces(a->columns, 64),
+       (4 * a->split * a->columns, 4 * a->columns, 4 * a->split * a->columns, 4 * a->split * a->columns),
     float *d_z;                   /* (rows, columns) */
     OPTIONAL float *sums;         /* (ceil(rows / split), columns) */
     const float *d_y;             /* (rows, columns) */

@@ -3,7 +3,7 @@
 #include "softmax.h"
 
 /* Every label lies in 0 .. limit - 1, or is `ignored`.  One item: one label. */
-KERNEL(check_labels, a->size, 0.3,
+KERNEL_BY_ROWS(check_labels, a->size, 0.3, a->size, 1, 1, (4),
     const int32_t *labels;    /* (size) */
     int64_t size;
     int64_t limit;
@@ -14,7 +14,7 @@ KERNEL(check_labels, a->size, 0.3,
 }
 
 /* losses = -log softmax(x)[label]; top and scale: softmax is exp(x - top) scale.  One item: one row. */
-KERNEL(softmax_cross_entropy, a->rows, a->columns * 5 + 30,
+KERNEL_BY_ROWS(softmax_cross_entropy, a->rows, a->columns * 5 + 30, a->rows, 1, 1, (4, 4, 4, 4 * a->columns, 4),
     float *losses;            /* (rows) */
     float *top;               /* (rows) */
     float *scale;             /* (rows) */
@@ -38,7 +38,7 @@ KERNEL(softmax_cross_entropy, a->rows, a->columns * 5 + 30,
 }
 
 /* d_x = d_loss (softmax(x) - one at the label).  One item: one row. */
-KERNEL(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10,
+KERNEL_BY_ROWS(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10, a->rows, 1, 1, (4 * a->columns, 4, 4, 4, 4 * a->columns, 4),
     float *d_x;               /* (rows, columns) */
     const float *d_losses;    /* (rows) */
     const float *top;         /* (rows) */
@@ -66,7 +66,7 @@ KERNEL(softmax_cross_entropy_grad, a->rows, a->columns * 5 + 10,
 INLINE float clip_probability1(float p) { return p < LEAST ? LEAST : p > MOST ? MOST : p; }
 
 /* losses = -log(c[label] / total), c the clipped probabilities and total their sum.  One item: one row. */
-KERNEL(sparse_cross_entropy, a->rows, a->columns + 60,
+KERNEL_BY_ROWS(sparse_cross_entropy, a->rows, a->columns + 60, a->rows, 1, 1, (4, 4, 4 * a->columns, 4),
     float *losses;            /* (rows) */
     float *total;             /* (rows) */
     const float *p;           /* (rows, columns) */
@@ -91,7 +91,7 @@ KERNEL(sparse_cross_entropy, a->rows, a->columns + 60,
 }
 
 /* d_p = d_loss (1 / total - 1 / p at the label) where p is not clipped, else 0.  One item: one row. */
-KERNEL(sparse_cross_entropy_grad, a->rows, a->columns + 10,
+KERNEL_BY_ROWS(sparse_cross_entropy_grad, a->rows, a->columns + 10, a->rows, 1, 1, (4 * a->columns, 4, 4, 4 * a->columns, 4),
     float *d_p;               /* (rows, columns) */
     const float *d_losses;    /* (rows) */
     const float *total;       /* (rows) */
@@ -296,19 +296,21 @@ KERNEL(loss_total, 1, a->pieces,
     *a->total = d != 0 ? (float)(sum[0] / d) : 0;
 }
 
-/* d_losses = d_total * factor * weight * mask.  One item: one loss. */
-KERNEL(loss_total_grad, a->size, 2,
+/* d_losses = d_total * factor * weight * mask; where the factor is known before, it is `constant`.  One item: one loss. */
+KERNEL_BY_ROWS(loss_total_grad, a->size, 2, a->size, 1, 1, (4, 0, 0, 4 * (a->weight_repeat == 1), a->mask_repeat == 1),
     float *d_losses;          /* (size) */
     const float *d_total;     /* (1) */
-    const float *factor;      /* (1) */
+    OPTIONAL const float *factor;     /* (1) */
     OPTIONAL const float *weights;    /* (size / weight_repeat) */
     OPTIONAL const uint8_t *mask;     /* (size / mask_repeat) */
     int64_t size;
     int64_t weight_repeat;
-    int64_t mask_repeat;)
+    int64_t mask_repeat;
+    double constant;)
 {
-    const float d = *a->d_total * *a->factor;
-    for (int64_t i = begin; i < end; i++)
+    const float d = *a->d_total * (a->factor ? *a->factor : (float)a->constant);
+    if (!a->mask && !a->weights) EACH_VECTOR(i, n, end - begin, { vstore_n(a->d_losses + begin + i, vset(d), n); });
+    else for (int64_t i = begin; i < end; i++)
         a->d_losses[i] = a->mask && !a->mask[i / a->mask_repeat] ? 0 : a->weights ? d * a->weights[i / a->weight_repeat] : d;
 }
 

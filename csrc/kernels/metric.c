@@ -13,7 +13,7 @@ INLINE int64_t first_largest(const float *x, int64_t n)
 
 /* matches = 1 where the label's score is the first of the largest, or among the k largest, else 0; the label is an integer, or
    the first of the largest targets. NaN and labels out of range never match.  One item: one row. */
-KERNEL(label_matches, a->rows, a->columns + 10,
+KERNEL_BY_ROWS(label_matches, a->rows, a->columns + 10, a->rows, 1, 1, (4, 4 * a->columns, 4, 4 * a->columns),
     float *matches;                   /* (rows) */
     const float *scores;              /* (rows, columns) */
     OPTIONAL const int32_t *labels;   /* (rows) */

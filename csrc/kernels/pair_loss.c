@@ -72,7 +72,7 @@ INLINE vf pair_slope(vf t, vf p, int kind, vf parameter, int of_target)
     }
 
 /* losses = factor * sum over the columns of the pair's loss.  One item: one row. */
-KERNEL(pair_losses, a->rows, a->columns * 2 + (a->columns > 1 ? 20 : 0),
+KERNEL_BY_ROWS(pair_losses, a->rows, a->columns * 2 + (a->columns > 1 ? 20 : 0), a->rows, 1, 1, (4, 4 * a->columns, 4 * a->columns),
     float *losses;            /* (rows) */
     const float *targets;     /* (rows, columns) */
     const float *predictions; /* (rows, columns) */
@@ -103,7 +103,7 @@ KERNEL(pair_losses, a->rows, a->columns * 2 + (a->columns > 1 ? 20 : 0),
 }
 
 /* The gradient of predictions, or, of_targets, of targets: d_losses * factor * slope of the pair's loss.  One item: one row. */
-KERNEL(pair_losses_grad, a->rows, a->columns * 2.5,
+KERNEL_BY_ROWS(pair_losses_grad, a->rows, a->columns * 2.5, a->rows, 1, 1, (4 * a->columns, 4, 4 * a->columns, 4 * a->columns),
     float *d_x;               /* (rows, columns) */
     const float *d_losses;    /* (rows) */
     const float *targets;     /* (rows, columns) */

@@ -106,7 +106,9 @@ def product_d_z(d_z, sums, d_y, s, *, rows, columns, split, activation):
 
 def split_of(depth, columns):
     """Terms in a piece of a sum of `depth` terms for each of `columns` results; 0: one piece."""
-    return 0 if depth < 1024 or columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
+    if depth < 1024:
+        return 128 if depth >= 256 and columns <= 1 << 13 else 0           # small networks: their rows stay with a thread
+    return 0 if columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
@@ -199,7 +201,7 @@ def _merged(batch):
 
 def sum_columns(op, out, x, rows, columns, d_y=None, s=None, activation=0):
     """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size; with an activation, x is its gradient, made here."""
-    split = 512
+    split = 128 if rows <= 1024 else 256 if rows <= 2048 else 512
     parts = -(-rows // split)
     to = out if parts == 1 or out is None else op.empty((parts, columns))
     if parts and activation:

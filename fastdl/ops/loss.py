@@ -287,10 +287,10 @@ def loss_total(total, factor, sums, *, pieces, divisor):
 
 
 @twin
-def loss_total_grad(d_losses, d_total, factor, weights, mask, *, size, weight_repeat, mask_repeat):
+def loss_total_grad(d_losses, d_total, factor, weights, mask, *, size, weight_repeat, mask_repeat, constant):
     w = 1.0 if weights is None else np.repeat(weights.reshape(-1), weight_repeat)
     m = True if mask is None else np.repeat(mask.reshape(-1), mask_repeat) != 0
-    d_losses.reshape(-1)[...] = np.where(m, d_total.reshape(-1) * factor.reshape(-1) * w, 0)
+    d_losses.reshape(-1)[...] = np.where(m, d_total.reshape(-1) * (constant if factor is None else factor.reshape(-1)) * w, 0)
 
 
 @twin
@@ -329,7 +329,9 @@ class TotalLoss(Op):
     def backward(self, d_total, d_losses, d_weights=None, _=None):
         total, losses, weights, mask = self.of
         if d_losses is not None:
-            kernels.loss_total_grad(d_losses, d_total, self.factor, weights, mask, **self.sizes)
+            known = weights is None and mask is None        # then no row waits for all losses
+            kernels.loss_total_grad(d_losses, d_total, None if known else self.factor, weights, mask, **self.sizes,
+                                    constant=1 / losses.size if self.divisor != "none" else 1.0)
         if d_weights is not None:
             kernels.loss_weights_grad(d_weights, d_total, total, self.factor, losses, mask, **self.sizes, divisor=DIVISORS.index(self.divisor))
 
