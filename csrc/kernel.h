@@ -8,6 +8,12 @@
 #define UNUSED __attribute__((unused))
 #define INLINE static inline __attribute__((always_inline, unused))
 
+#ifdef __clang__
+#define UNROLL_ALL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL_ALL _Pragma("GCC unroll 32")
+#endif
+
 #define OPTIONAL                 /* kept in the text of the fields, where _core reads it */
 
 #define FD_JOINED(name, isa) fd_##name##_##isa

@@ -304,6 +304,36 @@ SIMD void vmax_place(vf *largest, vi *place, vf x, vi here)
 #endif
 }
 
+/* Small whole numbers, one a lane, as bytes where that is cheaper: which of some places each lane has chosen. */
+#if defined(__AVX512F__)
+typedef __m128i vplaces;
+SIMD vplaces vplaces_of(int x) { return _mm_set1_epi8((char)x); }
+SIMD vplaces vplaces_pick_less(vf a, vf b, vplaces x, vplaces y) { return _mm_mask_blend_epi8(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x); }
+SIMD vplaces vplaces_load(const uint8_t *p, int64_t n) { return _mm_maskz_loadu_epi8(vmask(n), p); }
+SIMD void vplaces_store(uint8_t *p, vplaces x) { _mm_storeu_si128((__m128i *)p, x); }
+SIMD vf vpick_place(vplaces x, vplaces y, vf a) { return _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(x, y), a); }
+#else
+typedef vi vplaces;
+SIMD vplaces vplaces_of(int x) { return viset(x); }
+SIMD vplaces vplaces_pick_less(vf a, vf b, vplaces x, vplaces y) { return (vi)vpick_less(a, b, (vf)x, (vf)y); }
+SIMD vplaces vplaces_load(const uint8_t *p, int64_t n) { return vbytes_load(p, n); }
+SIMD void vplaces_store(uint8_t *p, vplaces x) { vbytes_store(p, x, VL); }
+SIMD vf vpick_place(vplaces x, vplaces y, vf a) { return (vf)((x == y) & (vi)a); }       /* where they are equal, else 0 */
+#endif
+
+/* One flag a lane: whether none of the numbers compared is NaN; whether that is so in all lanes. */
+#if defined(__AVX512F__)
+typedef __mmask16 vflags;
+SIMD vflags vordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_ORD_Q); }
+SIMD vflags vordered_too(vflags x, vf a, vf b) { return _mm512_mask_cmp_ps_mask(x, a, b, _CMP_ORD_Q); }
+SIMD int vall(vflags x) { return _kortestc_mask16_u8(x, x); }
+#else
+typedef vi vflags;
+SIMD vflags vordered(vf a, vf b) { return (a == a) & (b == b); }
+SIMD vflags vordered_too(vflags x, vf a, vf b) { return x & vordered(a, b); }
+SIMD int vall(vflags x) { return vbits(x) == (1u << VL) - 1; }
+#endif
+
 /* x m as 64 bits, in halves; for random numbers */
 SIMD void vmul_wide(vu x, uint32_t m, vu *high, vu *low)
 {

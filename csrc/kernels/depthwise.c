@@ -46,12 +46,6 @@ typedef struct depthwise_sum {
 
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
 
-#ifdef __clang__
-#define UNROLL_ALL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL_ALL _Pragma("GCC unroll 32")
-#endif
-
 /* Makes the compiler keep x in a register rather than read or compute it again. */
 #if defined(__AVX512F__)
 #define KEEP(x) __asm__("" : "+v"(x))
