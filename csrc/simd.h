@@ -210,6 +210,28 @@ SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
 #endif
 #endif
 
+/* a < b ? x : y of integers. */
+#if defined(__AVX512F__)
+SIMD vi vipick_less(vf a, vf b, vi x, vi y) { return (vi)_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), (__m512i)y, (__m512i)x); }
+#else
+SIMD vi vipick_less(vf a, vf b, vi x, vi y) { return (vi)vpick_less(a, b, (vf)x, (vf)y); }
+#endif
+
+/* Whether a number of some vectors is NaN: vany of the vunordered of pairs of them, joined by |. */
+#if defined(__AVX512F__)
+typedef __mmask16 vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+SIMD int vany(vmask_any x) { return x != 0; }
+#elif defined(__AVX2__)
+typedef vi vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return (vi)_mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+SIMD int vany(vmask_any x) { return _mm256_movemask_ps((__m256)x) != 0; }
+#else
+typedef vi vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return (a != a) | (b != b); }
+SIMD int vany(vmask_any x) { return x[0] | x[1] | x[2] | x[3]; }
+#endif
+
 /* The lower half of a vector, where that takes half the time. */
 #if defined(__AVX512F__)
 typedef __m256 vhalf;
@@ -422,6 +444,39 @@ SIMD void vtranspose(vf *r)
             r[i][j] = r[j][i];
             r[j][i] = x;
         }
+#endif
+}
+
+/* p[4 i], p[4 i + 1] …: lane i of a, b, c and d. */
+SIMD void vstore_by_four(float *p, vf a, vf b, vf c, vf d)
+{
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+#define OF(f) _mm512_##f
+    typedef __m512d pairs;
+#else
+#define OF(f) _mm256_##f
+    typedef __m256d pairs;
+#endif
+    const vf ab = OF(unpacklo_ps)(a, b), ab2 = OF(unpackhi_ps)(a, b), cd = OF(unpacklo_ps)(c, d), cd2 = OF(unpackhi_ps)(c, d);
+    const vf x[4] = {                            /* quarter q of vector k: of lane 4 q + k */
+        (vf)OF(unpacklo_pd)((pairs)ab, (pairs)cd), (vf)OF(unpackhi_pd)((pairs)ab, (pairs)cd),
+        (vf)OF(unpacklo_pd)((pairs)ab2, (pairs)cd2), (vf)OF(unpackhi_pd)((pairs)ab2, (pairs)cd2),
+    };
+#undef OF
+    for (int k = 0; k < 4; k++) {
+#if defined(__AVX512F__)
+        _mm_storeu_ps(p + 4 * k, _mm512_castps512_ps128(x[k]));
+        _mm_storeu_ps(p + 16 + 4 * k, _mm512_extractf32x4_ps(x[k], 1));
+        _mm_storeu_ps(p + 32 + 4 * k, _mm512_extractf32x4_ps(x[k], 2));
+        _mm_storeu_ps(p + 48 + 4 * k, _mm512_extractf32x4_ps(x[k], 3));
+#else
+        _mm_storeu_ps(p + 4 * k, _mm256_castps256_ps128(x[k]));
+        _mm_storeu_ps(p + 16 + 4 * k, _mm256_extractf128_ps(x[k], 1));
+#endif
+    }
+#else
+    for (int i = 0; i < VL; i++, p += 4) p[0] = a[i], p[1] = b[i], p[2] = c[i], p[3] = d[i];
 #endif
 }
 
