@@ -447,39 +447,7 @@ SIMD void vtranspose(vf *r)
 #endif
 }
 
-/* p[4 i], p[4 i + 1] …: lane i of a, b, c and d. */
-SIMD void vstore_by_four(float *p, vf a, vf b, vf c, vf d)
-{
-#if defined(__AVX2__)
-#if defined(__AVX512F__)
-#define OF(f) _mm512_##f
-    typedef __m512d pairs;
-#else
-#define OF(f) _mm256_##f
-    typedef __m256d pairs;
-#endif
-    const vf ab = OF(unpacklo_ps)(a, b), ab2 = OF(unpackhi_ps)(a, b), cd = OF(unpacklo_ps)(c, d), cd2 = OF(unpackhi_ps)(c, d);
-    const vf x[4] = {                            /* quarter q of vector k: of lane 4 q + k */
-        (vf)OF(unpacklo_pd)((pairs)ab, (pairs)cd), (vf)OF(unpackhi_pd)((pairs)ab, (pairs)cd),
-        (vf)OF(unpacklo_pd)((pairs)ab2, (pairs)cd2), (vf)OF(unpackhi_pd)((pairs)ab2, (pairs)cd2),
-    };
-#undef OF
-    for (int k = 0; k < 4; k++) {
-#if defined(__AVX512F__)
-        _mm_storeu_ps(p + 4 * k, _mm512_castps512_ps128(x[k]));
-        _mm_storeu_ps(p + 16 + 4 * k, _mm512_extractf32x4_ps(x[k], 1));
-        _mm_storeu_ps(p + 32 + 4 * k, _mm512_extractf32x4_ps(x[k], 2));
-        _mm_storeu_ps(p + 48 + 4 * k, _mm512_extractf32x4_ps(x[k], 3));
-#else
-        _mm_storeu_ps(p + 4 * k, _mm256_castps256_ps128(x[k]));
-        _mm_storeu_ps(p + 16 + 4 * k, _mm256_extractf128_ps(x[k], 1));
-#endif
-    }
-#else
-    for (int i = 0; i < VL; i++, p += 4) p[0] = a[i], p[1] = b[i], p[2] = c[i], p[3] = d[i];
-#endif
-}
-
+#include "simd_lanes.h"
 #include "simd_math.h"
 
 #endif

@@ -1,7 +1,16 @@
 /* Convolution of images with few channels: little work beside the memory that its result takes. Tiles read the rows of the images that
-   a row of output sees in place, or copied into scratch with zeros around them; in the gradient of the images, whose channels do not
-   fill a vector, vectors lie along the rows. */
+   a row of output sees in place, or copied into scratch with zeros around them. */
 #include "bands.h"
+#include "patches.h"
+
+/* Makes the compiler keep x in a register rather than read it again. */
+#if defined(__AVX512F__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
+#endif
 
 /* ---- forward ---- */
 
@@ -115,27 +124,93 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
     }
 }
 
-/* ---- the gradient of the images ---- */
+/* ---- the gradient of the images ----
 
-enum { LINE_FLOATS = 1 << 17, LINE_ROWS = 16, LINE_TERMS = 1 << 16 };   /* of d_images in scratch: floats, most rows; of a product: rows x PANEL */
+   A number of the images is a sum over places of the kernel and over filters, along which vectors lie: lane l takes the filters l, l + 16 …,
+   row by row of the kernel from the last, then 16 by 16 filters, then along its row from the last place; the lanes are added at the end.
+   Positions of a row that are a stride apart are a class, see conv2d_d_images. */
 
-/* Places that all columns of the output reach with a column of the kernel, in a line of each stride_width-th column; with room for a panel. */
-INLINE int64_t line_length(int64_t out_width, int64_t kernel_width, int64_t stride_width, int64_t dilation_width)
+enum {
+    DOTS = 16, DOTS_AT_ONCE = VL == 16 ? 16 : 10, DOT_CHANNELS = 4, DOT_TAPS = 8,    /* sums: a block of positions by channels; places beside each other */
+    DOT_ROWS = 8, DOT_KERNEL = 1 << 18,      /* rows of an item; floats of the kernel in scratch */
+};
+
+/* What a block of neighbouring positions of a class sums; `taps` places of the kernel's row lie side by side in d_out. */
+typedef struct dots {
+    const float *d_out, *kernel;        /* the row that the kernel's last row meets; vectors of 16 in the order of their use */
+    int64_t rows, d_out_row;            /* of the kernel; from a row of d_out to the next */
+    int64_t groups, across;             /* how many times `taps`; from one to the next in columns of d_out */
+    int64_t out_width, filters;
+} dots;
+
+/* The first position meets column `column` of d_out with the last place. */
+INLINE void dots_step(vf *sum, const float *d_out, const float *kernel, int64_t filters, int64_t column, int64_t out_width, int64_t n,
+                      const int channels, const int taps, const int whole)
 {
-    return pieces(out_width, PANEL) * PANEL + (kernel_width - 1) * dilation_width / stride_width + 1;
+    const int positions = DOTS_AT_ONCE / channels, held = VL == 16 || taps * channels <= 3;
+    const int64_t low = -column, high = out_width - column;
+    const vpart part = vpart_of(n);
+    vf k[DOT_TAPS * DOT_CHANNELS];
+    if (held)
+        UNROLL for (int t = 0; t < taps; t++)
+            UNROLL for (int c = 0; c < channels; c++) k[t * channels + c] = vload(kernel + 16 * (t * channels + c));
+    d_out += column * filters;
+    UNROLL for (int first = 0; first < positions + taps - 1; first += 12)           /* the compiler unrolls 16 at most */
+        UNROLL for (int u = first; u < first + 12; u++) {
+            const int after = taps > 1 && u >= taps - 1;                           /* of as many taps only the first position lacks columns */
+            if (u < positions + taps - 1 && (after || __builtin_expect(u >= low, 1)) && __builtin_expect(u < high, 1)) {
+                vf x = whole ? vload(d_out) : vload_part(d_out, part);
+                KEEP(x);
+                UNROLL for (int t = 0; t < taps; t++)
+                    if (u >= t && u - t < positions)
+                        UNROLL for (int c = 0; c < channels; c++) {
+                            const int i = (u - t) * channels + c;
+                            sum[i] = vfma(x, held ? k[t * channels + c] : vload(kernel + 16 * (t * channels + c)), sum[i]);
+                        }
+            }
+            d_out += filters;
+        }
 }
 
-/* Rows of an image that an item computes. */
-INLINE int64_t line_rows(int64_t height, int64_t floats) { return most(least(least(height, LINE_ROWS), LINE_FLOATS / floats), 1); }
+/* The lanes from `lane` on of the sums. */
+INLINE void dots_part(const dots *d, vf *result, int64_t lane, int64_t column, const int channels, const int taps)
+{
+    const int64_t filters = d->filters, out_width = d->out_width, d_out_row = d->d_out_row, groups = taps == 1 ? d->groups : 1, across = d->across;
+    const float *kernel = d->kernel + lane, *line = d->d_out + lane;
+    vf sum[DOTS];
+    UNROLL for (int i = 0; i < DOTS; i++) sum[i] = vset(0);
+    for (int64_t row = d->rows; row > 0; row--, line += d_out_row)
+        for (int64_t f = 0; f < filters; f += 16)
+            for (int64_t g = 0; g < groups; g++, kernel += 16 * taps * channels) {
+                if (f + lane + VL <= filters) dots_step(sum, line + f, kernel, filters, column + g * across, out_width, VL, channels, taps, 1);
+                else dots_step(sum, line + f, kernel, filters, column + g * across, out_width, most(filters - f - lane, 0), channels, taps, 0);
+            }
+    UNROLL for (int i = 0; i < DOTS; i++) result[i] = sum[i];
+}
 
-#define LINES_FLOATS(a) ((a)->channels * (a)->stride_width * line_length((a)->out_width, (a)->kernel_width, (a)->stride_width, (a)->dilation_width))
+/* The DOTS sums of a block. */
+INLINE void dots_of(const dots *d, float *to, int64_t column, const int channels, const int taps)
+{
+    vf sum[SUM16][DOTS];
+    for (int h = 0; h < SUM16; h++) dots_part(d, sum[h], h * VL, column, channels, taps);
+    for (int half = SUM16 / 2; half; half /= 2)
+        for (int h = 0; h < half; h++)
+            for (int i = 0; i < DOTS; i++) sum[h][i] = sum[h][i] + sum[h + half][i];
+    for (int i = 0; i < DOTS; i += VL) vstore(to + i, vsums(sum[0] + i));
+}
 
-/* d_images, all of it, for few channels. The product of the kernel with 32 neighbouring columns of d_out gives what each place of the
-   kernel adds to the images; it is added to lines in scratch, one for each channel and each remainder of the column by the stride.
-   One item: some rows of an image. */
-KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, line_rows(a->height, LINES_FLOATS(a))),
-       1.0 * line_rows(a->height, LINES_FLOATS(a)) / a->stride_height * a->out_width * a->filters * a->kernel_height * a->kernel_width *
-       a->channels / 5,
+typedef void dots_function(const dots *, float *, int64_t column);
+#define FOR_TAPS(F, c) F(c, 1) F(c, 2) F(c, 3) F(c, 4) F(c, 5) F(c, 6) F(c, 7) F(c, 8)
+#define DEFINED(c, t) static void dots_##c##_##t(const dots *d, float *to, int64_t column) { dots_of(d, to, column, c, t); }
+#define LISTED(c, t) dots_##c##_##t,
+FOR_TAPS(DEFINED, 1) FOR_TAPS(DEFINED, 2) FOR_TAPS(DEFINED, 3) FOR_TAPS(DEFINED, 4)
+static dots_function *const dots_functions[DOT_CHANNELS][DOT_TAPS] = {
+    { FOR_TAPS(LISTED, 1) }, { FOR_TAPS(LISTED, 2) }, { FOR_TAPS(LISTED, 3) }, { FOR_TAPS(LISTED, 4) },
+};
+
+/* d_images, all of it, for few channels.  One item: some rows of an image. */
+KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, DOT_ROWS),
+       1.0 * DOT_ROWS * a->width * a->channels * a->filters * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width) / 5,
     float *d_images;      /* (batch, height, width, channels) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
     const float *kernel;  /* (kernel_height, kernel_width, channels, filters) */
@@ -155,51 +230,47 @@ KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, line_rows(a->height, 
     int64_t top;
     int64_t left;)
 {
-    const int64_t channels = a->channels, run = a->kernel_width * channels, step = a->stride_width;
-    const int64_t length = line_length(a->out_width, a->kernel_width, step, a->dilation_width), each = channels * step * length;
-    const int64_t rows = line_rows(a->height, each), parts = pieces(a->height, rows);
-    float *lines = (float *)worker->scratch, *terms = lines + pieces(rows * each, 16) * 16, *panel = terms + LINE_TERMS;
+    const int64_t filters = a->filters, step = a->stride_width, line = a->out_width * filters, blocks = pieces(filters, 16);
+    const int64_t parts = pieces(a->channels, DOT_CHANNELS), items = pieces(a->height, DOT_ROWS);
+    float *kernel = (float *)worker->scratch;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t y0 = i % parts * rows, y1 = least(y0 + rows, a->height), image = i / parts;
-        memset(lines, 0, (size_t)((y1 - y0) * each) * sizeof(float));
-        const int64_t reach = (a->kernel_height - 1) * a->dilation_height;
-        const int64_t first = pieces(most(y0 + a->top - reach, 0), a->stride_height);
-        const int64_t stop = least((y1 - 1 + a->top) / a->stride_height + 1, a->out_height);
-        for (int64_t o = first; o < stop; o++) {
-            const int64_t y = o * a->stride_height - a->top;        /* of the kernel's first row; those from k0 to k1 meet ours */
-            const int64_t k0 = y < y0 ? pieces(y0 - y, a->dilation_height) : 0;
-            const int64_t k1 = least(pieces(y1 - y, a->dilation_height), a->kernel_height);
-            const float *d_out = a->d_out + (image * a->out_height + o) * a->out_width * a->filters;
-            for (int64_t x = 0; x < a->out_width && k0 < k1; x += PANEL) {
-                const int64_t n = least(a->out_width - x, PANEL);
-                panel_pack(panel, d_out + x * a->filters, 1, a->filters, a->filters, n);
-                const tile t = {
-                    .out = terms, .out_row = PANEL, .a = a->kernel + k0 * run * a->filters, .a_row = a->filters, .a_depth = 1,
-                    .b = panel, .b_row = PANEL, .depth = a->filters, .columns = n,
-                };
-                tile_multiply(&t, (k1 - k0) * run);
-                const float *from = terms;
-                for (int64_t ky = k0; ky < k1; ky++)
-                    for (int64_t kx = 0; kx < a->kernel_width; kx++) {
-                        const int64_t at = kx * a->dilation_width;
-                        float *to = lines + (y + ky * a->dilation_height - y0) * each + at % step * length + at / step + x;
-                        for (int64_t c = 0; c < channels; c++, to += step * length, from += PANEL)
-                            for (int64_t j = 0; j < n; j += VL) vstore(to + j, vload(to + j) + vload_n(from + j, n - j));
+        const int64_t image = i / items, y0 = i % items * DOT_ROWS, y1 = least(y0 + DOT_ROWS, a->height);
+        for (int64_t class = 0; class < a->stride_height * step * parts; class++) {
+            const int64_t part = class % parts, first_y = y0 + class / parts / step, px = class / parts % step, n = pieces(a->width - px, step);
+            const int64_t c = tile_begin(a->channels, parts, part), m = tile_begin(a->channels, parts, part + 1) - c;
+            const taps v = taps_of(first_y % a->stride_height, a->top, a->kernel_height, a->stride_height, a->dilation_height);
+            const taps h = taps_of(px, a->left, a->kernel_width, step, a->dilation_width);
+            const int64_t down = v.step * a->dilation_height / a->stride_height, across = h.step * a->dilation_width / step;
+            const int64_t column = (px + a->left - h.last * a->dilation_width) / step, positions = DOTS_AT_ONCE / m;
+            const int64_t beside = across == 1 && h.n <= DOT_TAPS && column + h.n > 0 ? most(h.n, 1) : 1;
+            float *packed = kernel;
+            for (int64_t j = 0; j < v.n; j++)
+                for (int64_t f = 0; f < filters; f += 16)
+                    for (int64_t t = 0; t < h.n * m; t++, packed += 16) {
+                        const int64_t at = (v.last - j * v.step) * a->kernel_width + h.last - t / m * h.step;
+                        const float *from = a->kernel + (at * a->channels + c + t % m) * filters + f;
+                        for (int64_t l = 0; l < 16; l += VL) vstore(packed + l, vload_n(from + l, most(filters - f - l, 0)));
                     }
-            }
-        }
-        for (int64_t y = y0; y < y1; y++) {
-            const float *line = lines + (y - y0) * each;
-            float *row = a->d_images + (image * a->height + y) * a->width * channels;
-            if (channels * step > 1 || length < a->left + a->width) memset(row, 0, (size_t)(a->width * channels) * sizeof(float));
-            for (int64_t c = 0; c < channels; c++)
-                for (int64_t p = 0; p < step; p++, line += length) {
-                    const int64_t x = (p + step - a->left % step) % step, place = (x + a->left) / step;
-                    float *to = row + x * channels + c;
-                    const int64_t n = least(pieces(a->width - x, step), length - place);
-                    if (channels * step == 1) memcpy(to, line + place, (size_t)most(n, 0) * sizeof(float));
-                    else for (int64_t j = 0; j < n; j++) to[j * step * channels] = line[place + j];
+            for (int64_t y = first_y; y < y1; y += a->stride_height) {
+                int64_t first = 0, from = (y + a->top - v.last * a->dilation_height) / a->stride_height;     /* the kernel's last row meets the first */
+                for (; first < v.n && from < 0; first++) from += down;
+                const int64_t rows = v.n && from < a->out_height ? least(v.n - first, (a->out_height - 1 - from) / most(down, 1) + 1) : 0;
+                const dots d = {
+                    a->d_out + (image * a->out_height + from) * line, kernel + first * blocks * h.n * m * 16, h.n ? rows : 0, down * line,
+                    h.n / beside, across * beside, a->out_width, filters,
+                };
+                float *to = a->d_images + ((image * a->height + y) * a->width + px) * a->channels + c;
+                dots_function *const function = dots_functions[m - 1][beside - 1];
+                for (int64_t x = 0; x < n; x += positions) {
+                    float sums[DOTS];
+                    function(&d, sums, column + x);
+                    const int64_t some = least(n - x, positions) * m;
+                    if (step * a->channels == m) for (int64_t l = 0; l < some; l += VL) vstore_n(to + x * m + l, vload(sums + l), some - l);
+                    else
+                        for (int64_t p = 0, at = x * step * a->channels; p < some; p += m, at += step * a->channels)
+                            for (int64_t l = 0; l < m; l++) to[at + l] = sums[p + l];
                 }
+            }
         }
     }
 }
