@@ -110,6 +110,8 @@
     /* few_channels */                                                                                                \
     _(conv2d_few_channels)                                                                                            \
     _(conv2d_d_few_channels)                                                                                          \
+                                                                                                                      \
+    /* pooled_convolution */                                                                                          \
     _(pooled_conv2d)                                                                                                  \
     _(pooled_conv2d_d_kernel)                                                                                         \
                                                                                                                       \

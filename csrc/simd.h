@@ -210,6 +210,28 @@ SIMD vf vgreater(vf a, vf b) { return vpick_less(b, a, a, b); }
 #endif
 #endif
 
+/* a < b ? x : y of integers. */
+#if defined(__AVX512F__)
+SIMD vi vipick_less(vf a, vf b, vi x, vi y) { return (vi)_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), (__m512i)y, (__m512i)x); }
+#else
+SIMD vi vipick_less(vf a, vf b, vi x, vi y) { return (vi)vpick_less(a, b, (vf)x, (vf)y); }
+#endif
+
+/* Whether a number of some vectors is NaN: vany of the vunordered of pairs of them, joined by |. */
+#if defined(__AVX512F__)
+typedef __mmask16 vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+SIMD int vany(vmask_any x) { return x != 0; }
+#elif defined(__AVX2__)
+typedef vi vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return (vi)_mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+SIMD int vany(vmask_any x) { return _mm256_movemask_ps((__m256)x) != 0; }
+#else
+typedef vi vmask_any;
+SIMD vmask_any vunordered(vf a, vf b) { return (a != a) | (b != b); }
+SIMD int vany(vmask_any x) { return x[0] | x[1] | x[2] | x[3]; }
+#endif
+
 /* The lower half of a vector, where that takes half the time. */
 #if defined(__AVX512F__)
 typedef __m256 vhalf;
@@ -455,6 +477,7 @@ SIMD void vtranspose(vf *r)
 #endif
 }
 
+#include "simd_lanes.h"
 #include "simd_math.h"
 
 #endif

@@ -1,36 +1,16 @@
-/* Convolution of images with few channels, alone and with 2x2 pooling: little work beside the memory that its result takes. The rows of
-   the images that a row of output sees are copied into scratch, with zeros around them, and tiles read them in place; in the
-   gradient of the images, whose channels do not fill a vector, vectors lie along the rows. */
-#include "tile.h"
+/* Convolution of images with few channels: little work beside the memory that its result takes. Tiles read the rows of the images that
+   a row of output sees in place, or copied into scratch with zeros around them. */
+#include "bands.h"
+#include "patches.h"
 
-enum { FEW_DEPTH = 256, BAND_ACROSS = 64, BAND_ROWS = 16, BAND_FLOATS = 1 << 16 };   /* most numbers of a patch; windows in a band: across, down; its floats */
-
-/* How many windows' rows are in scratch at once. */
-typedef struct band_size { int64_t rows, across; } band_size;
-
-INLINE band_size fitting(int64_t rows, int64_t across, int64_t kernel_height, int64_t kernel_width, int64_t stride_height,
-                         int64_t stride_width, int64_t channels)
-{
-    band_size s = { least(rows, BAND_ROWS), least(across, BAND_ACROSS) };
-    while (((2 * s.rows - 1) * stride_height + kernel_height) * ((2 * s.across - 1) * stride_width + kernel_width) * channels > BAND_FLOATS) {
-        if (s.rows > 1) s.rows /= 2;
-        else if (s.across > 1) s.across /= 2;
-        else break;
-    }
-    return s;
-}
-
-/* Rows first_y .. first_y + rows and columns from first_x on, `pitch` floats of each, zeros outside of the image. */
-static void copy_band(float *to, const float *image, int64_t height, int64_t width, int64_t channels, int64_t first_y, int64_t rows,
-                      int64_t first_x, int64_t pitch)
-{
-    const int64_t low = least(most(-first_x * channels, 0), pitch), high = most(least((width - first_x) * channels, pitch), low);
-    for (int64_t y = first_y; y < first_y + rows; y++, to += pitch) {
-        const int inside = y >= 0 && y < height;
-        if (!inside || low > 0 || high < pitch) memset(to, 0, (size_t)pitch * sizeof(float));
-        if (inside) memcpy(to + low, image + (y * width + first_x) * channels + low, (size_t)(high - low) * sizeof(float));
-    }
-}
+/* Makes the compiler keep x in a register rather than read it again. */
+#if defined(__AVX512F__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
+#endif
 
 /* ---- forward ---- */
 
@@ -58,16 +38,24 @@ INLINE void band_part(const band_tile *t, const float *patch, float *out, const 
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
         }
     }
-    const int relu6 = t->activation == ACT_RELU6;
-    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
-    UNROLL for (int j = 0; j < vectors; j++) {
-        const int64_t n = t->columns - j * VL;
-        const vf bias = t->bias ? vload_n(t->bias + j * VL, n) : vset(-0.0f);
-        UNROLL for (int i = 0; i < rows; i++) {
-            const vf y = vlesser(most_allowed, vgreater(least_allowed, sum[i][j] + bias));
-            vstore_n(out + i * t->filters + j * VL, y, n);
+    const int64_t filters = t->filters, tail = t->columns - (vectors - 1) * VL;
+    if (t->bias)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const vf bias = j < vectors - 1 ? vload(t->bias + j * VL) : vload_n(t->bias + j * VL, tail);
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
-    }
+    if (t->activation == ACT_RELU || t->activation == ACT_RELU6)
+        UNROLL for (int j = 0; j < vectors; j++)
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vrelu(sum[i][j]);
+    if (t->activation == ACT_RELU6)
+        UNROLL for (int j = 0; j < vectors; j++)
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(vset(6), sum[i][j]);
+    UNROLL for (int j = 0; j < vectors; j++)
+        UNROLL for (int i = 0; i < rows; i++) {
+            float *to = out + i * filters + j * VL;
+            if (j < vectors - 1) vstore(to, sum[i][j]);
+            else vstore_n(to, sum[i][j], tail);
+        }
 }
 
 static void band_rows(const band_tile *t, const float *patch, float *out, int64_t rows)
@@ -109,17 +97,18 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
 {
     const int64_t channels = a->channels, run = a->kernel_width * channels, depth = a->kernel_height * run;
     const int64_t step = a->stride_width * channels, most_pixels = most((BAND_FLOATS / a->kernel_height - run) / step + 1, 1);
-    const int64_t across = least(most_pixels, a->out_width), pitch = (across - 1) * step + run;
-    float *band = (float *)worker->scratch;
+    const int64_t across = least(most_pixels, a->out_width), length = (across - 1) * step + run;
+    const int64_t pitch = band_pitch(a->kernel_height, length, a->width * channels);
     int64_t offset[FEW_DEPTH];
-    for (int64_t k = 0; k < depth; k++) offset[k] = k / run * pitch + k % run;
+    patch_offsets(offset, depth, run, pitch, 1);
     for (int64_t i = begin; i < end; i++) {
         const float *image = a->images + i / a->out_height * a->height * a->width * channels;
         const int64_t first_y = i % a->out_height * a->stride_height - a->top;
         for (int64_t x = 0; x < a->out_width; x += across) {
             const int64_t n = least(a->out_width - x, across), tiles = pieces(n, TILE_ROWS);
             float *out = a->out + (i * a->out_width + x) * a->filters;
-            copy_band(band, image, a->height, a->width, channels, first_y, a->kernel_height, x * a->stride_width - a->left, pitch);
+            const float *band = band_at((float *)worker->scratch, image, a->height, a->width, channels, first_y, a->kernel_height,
+                                        x * a->stride_width - a->left, length - (across - n) * step, pitch);
             for (int64_t q = 0; q < a->filters; q += 2 * VL) {
                 const band_tile t = {
                     offset, depth, step, a->panels + q / PANEL * PANEL * depth + q % PANEL, a->bias ? a->bias + q : 0,
@@ -135,293 +124,93 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
     }
 }
 
-/* ---- with pooling: convolution, bias, relu and the largest of each 2x2 window in one, what lies between is never stored ---- */
+/* ---- the gradient of the images ----
 
-/* What a tile of `windows` windows and VL * vectors filters computes, from the patch of the first. */
-typedef struct pool_tile {
-    const int64_t *offset;              /* of the numbers of a patch */
-    int64_t depth, step, down;          /* how many; from a pixel to the next, along a row and down */
-    const float *panel, *bias;
-    float *y;
-    uint8_t *winner;
-    int64_t filters, columns, relu;     /* columns of the panel that exist */
-} pool_tile;
+   A number of the images is a sum over places of the kernel and over filters, along which vectors lie: lane l takes the filters l, l + 16 …,
+   row by row of the kernel from the last, then 16 by 16 filters, then along its row from the last place; the lanes are added at the end.
+   Positions of a row that are a stride apart are a class, see conv2d_d_images. */
 
-INLINE void pool_part(const pool_tile *t, const float *patch, int64_t first, const int windows, const int vectors)
+enum {
+    DOTS = 16, DOTS_AT_ONCE = VL == 16 ? 16 : 10, DOT_CHANNELS = 4, DOT_TAPS = 8,    /* sums: a block of positions by channels; places beside each other */
+    DOT_ROWS = 8, DOT_KERNEL = 1 << 18,      /* rows of an item; floats of the kernel in scratch */
+};
+
+/* What a block of neighbouring positions of a class sums; `taps` places of the kernel's row lie side by side in d_out. */
+typedef struct dots {
+    const float *d_out, *kernel;        /* the row that the kernel's last row meets; vectors of 16 in the order of their use */
+    int64_t rows, d_out_row;            /* of the kernel; from a row of d_out to the next */
+    int64_t groups, across;             /* how many times `taps`; from one to the next in columns of d_out */
+    int64_t out_width, filters;
+} dots;
+
+/* The first position meets column `column` of d_out with the last place. */
+INLINE void dots_step(vf *sum, const float *d_out, const float *kernel, int64_t filters, int64_t column, int64_t out_width, int64_t n,
+                      const int channels, const int taps, const int whole)
 {
-    const int64_t step = t->step, down = t->down;
-    const float *b = t->panel;
-    vf sum[12][2];
-    UNROLL for (int i = 0; i < 4 * windows; i++)
-        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
-    for (const int64_t *offset = t->offset, *end = offset + t->depth; offset < end; offset++, b += PANEL) {
-        const float *a = patch + *offset;
-        vf v[2];
-        UNROLL for (int j = 0; j < vectors; j++) v[j] = vload(b + j * VL);
-        UNROLL for (int i = 0; i < 4 * windows; i++) {
-            const vf x = vset(a[(i / 4 * 2 + i % 2) * step + (i / 2 % 2) * down]);
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vfma(x, v[j], sum[i][j]);
-        }
-    }
-    const vf least_allowed = vset(t->relu ? 0 : -INFINITY);
-    UNROLL for (int j = 0; j < vectors; j++) {
-        const int64_t n = t->columns - j * VL;
-        const vf bias = t->bias ? vload_n(t->bias + j * VL, n) : vset(-0.0f);
-        UNROLL for (int w = 0; w < windows; w++) {
-            vf largest = sum[4 * w][j];
-            vi place = viset(0);
-            UNROLL for (int q = 1; q < 4; q++) vmax_place(&largest, &place, sum[4 * w + q][j], viset(q));
-            largest = largest + bias;                            /* addition rounds, but keeps the order */
-            const int64_t to = (first + w) * t->filters + j * VL;
-            vstore_n(t->y + to, vpick_less(largest, least_allowed, least_allowed, largest), n);
-            if (t->winner) vbytes_store(t->winner + to, place, n);
-        }
-    }
-}
-
-#if VL == 16
-enum { POOL_WINDOWS = 3 };
-#define ALL_POOL_WINDOWS(part) part(1) part(2) part(3)
-#else
-enum { POOL_WINDOWS = 1 };
-#define ALL_POOL_WINDOWS(part) part(1)
-#endif
-
-/* n windows side by side. */
-static void pool_row(const pool_tile *t, const float *patches, int64_t n)
-{
-    const int64_t tiles = pieces(n, POOL_WINDOWS);
-    for (int64_t i = 0; i < tiles; i++) {
-        const int64_t first = tile_begin(n, tiles, i), windows = tile_begin(n, tiles, i + 1) - first;
-        const float *patch = patches + first * 2 * t->step;
-#define PART(w) \
-        case w: pool_part(t, patch, first, w, 2); break; \
-        case w + 16: pool_part(t, patch, first, w, 1); break;
-        switch (windows + (t->columns > VL ? 0 : 16)) {
-        ALL_POOL_WINDOWS(PART)
-        default: break;
-        }
-#undef PART
-    }
-}
-
-/* y = the largest of each 2x2 window of relu(bias + convolution of images).  One item: one row of one image's output. */
-KERNEL(pooled_conv2d, a->batch * a->pool_height,
-       0.7 * a->kernel_height * a->kernel_width * a->channels * a->pool_width * pieces(a->filters, PANEL) * PANEL,
-    float *y;             /* (batch, pool_height, pool_width, filters) */
-    OPTIONAL uint8_t *winner;     /* (batch, pool_height, pool_width, filters): its place, 0 to 3 */
-    const float *images;  /* (batch, height, width, channels) */
-    const float *panels;  /* panels of (kernel_height * kernel_width * channels, filters) */
-    OPTIONAL const float *bias;   /* (filters) */
-    int64_t batch;
-    int64_t height;
-    int64_t width;
-    int64_t channels;
-    int64_t pool_height;
-    int64_t pool_width;
-    int64_t filters;
-    int64_t kernel_height;
-    int64_t kernel_width;
-    int64_t stride_height;
-    int64_t stride_width;
-    int64_t top;
-    int64_t left;
-    int64_t relu;)
-{
-    const int64_t channels = a->channels, run = a->kernel_width * channels, depth = a->kernel_height * run;
-    const int64_t rows = a->kernel_height + a->stride_height;
-    const int64_t across = fitting(1, a->pool_width, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width, channels).across;
-    float *scratch = (float *)worker->scratch;
-    for (int64_t i = begin; i < end; i++) {
-        const float *image = a->images + i / a->pool_height * a->height * a->width * channels;
-        const int64_t first_y = i % a->pool_height * 2 * a->stride_height - a->top;
-        for (int64_t x = 0; x < a->pool_width; x += across) {
-            const int64_t n = least(a->pool_width - x, across);
-            const int64_t pitch = ((2 * n - 1) * a->stride_width + a->kernel_width) * channels;
-            copy_band(scratch, image, a->height, a->width, channels, first_y, rows, 2 * x * a->stride_width - a->left, pitch);
-            int64_t offset[FEW_DEPTH];
-            for (int64_t k = 0; k < depth; k++) offset[k] = k / run * pitch + k % run;
-            for (int64_t q = 0; q < a->filters; q += PANEL) {
-                const int64_t to = (i * a->pool_width + x) * a->filters + q;
-                for (int64_t f = 0; f < least(PANEL, a->filters - q); f += 2 * VL) {
-                    const pool_tile t = {
-                        offset, depth, a->stride_width * channels, a->stride_height * pitch, a->panels + q * depth + f,
-                        a->bias ? a->bias + q + f : 0, a->y + to + f, a->winner ? a->winner + to + f : 0,
-                        a->filters, least(a->filters - q - f, 2 * VL), a->relu,
-                    };
-                    pool_row(&t, scratch, n);
-                }
+    const int positions = DOTS_AT_ONCE / channels, held = VL == 16 || taps * channels <= 3;
+    const int64_t low = -column, high = out_width - column;
+    const vpart part = vpart_of(n);
+    vf k[DOT_TAPS * DOT_CHANNELS];
+    if (held)
+        UNROLL for (int t = 0; t < taps; t++)
+            UNROLL for (int c = 0; c < channels; c++) k[t * channels + c] = vload(kernel + 16 * (t * channels + c));
+    d_out += column * filters;
+    UNROLL for (int first = 0; first < positions + taps - 1; first += 12)           /* the compiler unrolls 16 at most */
+        UNROLL for (int u = first; u < first + 12; u++) {
+            const int after = taps > 1 && u >= taps - 1;                           /* of as many taps only the first position lacks columns */
+            if (u < positions + taps - 1 && (after || __builtin_expect(u >= low, 1)) && __builtin_expect(u < high, 1)) {
+                vf x = whole ? vload(d_out) : vload_part(d_out, part);
+                KEEP(x);
+                UNROLL for (int t = 0; t < taps; t++)
+                    if (u >= t && u - t < positions)
+                        UNROLL for (int c = 0; c < channels; c++) {
+                            const int i = (u - t) * channels + c;
+                            sum[i] = vfma(x, held ? k[t * channels + c] : vload(kernel + 16 * (t * channels + c)), sum[i]);
+                        }
             }
+            d_out += filters;
         }
-    }
 }
 
-/* ---- the gradients of kernel and bias: only the winners have one ----
-
-   A window's four patches differ, for each of their numbers, in one of four numbers of the image: quads holds these side by side,
-   so that the winners of a vector of filters are looked up at once. */
-
-/* quads[4 i + p] = place p of the 2x2 window whose first is from[i]. */
-static void make_quads(float *quads, const float *from, int64_t n, int64_t step, int64_t down)
+/* The lanes from `lane` on of the sums. */
+INLINE void dots_part(const dots *d, vf *result, int64_t lane, int64_t column, const int channels, const int taps)
 {
-    for (int64_t i = 0; i < n; i++) {
-        quads[4 * i] = from[i];
-        quads[4 * i + 1] = from[i + step];
-        quads[4 * i + 2] = from[i + down];
-        quads[4 * i + 3] = from[i + down + step];
-    }
-}
-
-#if VL == 16
-enum { TAPS = 9 };
-#define ALL_TAPS(part) part(1) part(2) part(3) part(4) part(5) part(6) part(7) part(8) part(9)
-#else
-enum { TAPS = 4 };
-#define ALL_TAPS(part) part(1) part(2) part(3) part(4)
-#endif
-
-/* Sums over `rows` x n windows for `taps` numbers of a patch and up to 2 * VL filters. */
-typedef struct tap_sums {
-    float *d_kernel, *d_bias;           /* added to; d_bias may be null */
-    const float *d_y, *y;
-    const uint8_t *winner;
-    const float *quads;
-    const int64_t *offset;              /* of a number of the patch, in quads */
-    int64_t rows, n, step, down;        /* in quads, from a window to the next */
-    int64_t filters, columns, line, relu;      /* line: windows of a row of y */
-} tap_sums;
-
-/* vectors 2: whole ones; 1: maybe part of one. */
-INLINE void tap_part(const tap_sums *t, int64_t tap, const int taps, const int vectors)
-{
-    const int64_t n = vectors == 2 ? 2 * VL : t->columns, filters = t->filters, *offset = t->offset + tap;
-    float *d_bias = tap ? 0 : t->d_bias, *d_kernel = t->d_kernel + tap * filters;
-    vf sum[TAPS][2], total[2];
-    UNROLL for (int j = 0; j < vectors; j++) {
-        total[j] = d_bias ? vload_n(d_bias + j * VL, n - j * VL) : vset(0);
-        UNROLL for (int k = 0; k < taps; k++) sum[k][j] = vload_n(d_kernel + k * filters + j * VL, n - j * VL);
-    }
-    for (int64_t row = 0; row < t->rows; row++) {
-        const int64_t from = row * t->line * filters, stop = from + t->n * filters;
-        const float *q = t->quads + row * t->down;
-        for (int64_t at = from; at < stop; at += filters, q += t->step) {
-            vf d[2];
-            vi place[2];
-            UNROLL for (int j = 0; j < vectors; j++) {
-                d[j] = vload_n(t->d_y + at + j * VL, n - j * VL);
-                if (t->relu) d[j] = vpick_less(vset(0), vload_n(t->y + at + j * VL, n - j * VL), d[j], vset(0));
-                place[j] = vbytes_load(t->winner + at + j * VL, n - j * VL);
-                total[j] = total[j] + d[j];
+    const int64_t filters = d->filters, out_width = d->out_width, d_out_row = d->d_out_row, groups = taps == 1 ? d->groups : 1, across = d->across;
+    const float *kernel = d->kernel + lane, *line = d->d_out + lane;
+    vf sum[DOTS];
+    UNROLL for (int i = 0; i < DOTS; i++) sum[i] = vset(0);
+    for (int64_t row = d->rows; row > 0; row--, line += d_out_row)
+        for (int64_t f = 0; f < filters; f += 16)
+            for (int64_t g = 0; g < groups; g++, kernel += 16 * taps * channels) {
+                if (f + lane + VL <= filters) dots_step(sum, line + f, kernel, filters, column + g * across, out_width, VL, channels, taps, 1);
+                else dots_step(sum, line + f, kernel, filters, column + g * across, out_width, most(filters - f - lane, 0), channels, taps, 0);
             }
-            UNROLL for (int k = 0; k < taps; k++)
-                UNROLL for (int j = 0; j < vectors; j++) sum[k][j] = vfma(vlookup4(q + offset[k], place[j]), d[j], sum[k][j]);
-        }
-    }
-    UNROLL for (int j = 0; j < vectors; j++) {
-        if (d_bias) vstore_n(d_bias + j * VL, total[j], n - j * VL);
-        UNROLL for (int k = 0; k < taps; k++) vstore_n(d_kernel + k * filters + j * VL, sum[k][j], n - j * VL);
-    }
+    UNROLL for (int i = 0; i < DOTS; i++) result[i] = sum[i];
 }
 
-static void sum_taps(const tap_sums *t, int64_t depth)
+/* The DOTS sums of a block. */
+INLINE void dots_of(const dots *d, float *to, int64_t column, const int channels, const int taps)
 {
-    const int64_t parts = pieces(depth, TAPS);
-    for (int64_t i = 0; i < parts; i++) {
-        const int64_t tap = tile_begin(depth, parts, i), taps = tile_begin(depth, parts, i + 1) - tap;
-#define PART(n) \
-        case n: tap_part(t, tap, n, 2); break; \
-        case n + 16: tap_part(t, tap, n, 1); break;
-        switch (taps + (t->columns == 2 * VL ? 0 : 16)) {
-        ALL_TAPS(PART)
-        default: break;
-        }
-#undef PART
-    }
+    vf sum[SUM16][DOTS];
+    for (int h = 0; h < SUM16; h++) dots_part(d, sum[h], h * VL, column, channels, taps);
+    for (int half = SUM16 / 2; half; half /= 2)
+        for (int h = 0; h < half; h++)
+            for (int i = 0; i < DOTS; i++) sum[h][i] = sum[h][i] + sum[h + half][i];
+    for (int i = 0; i < DOTS; i += VL) vstore(to + i, vsums(sum[0] + i));
 }
 
-/* For each piece of rows, its part of d_kernel and d_bias.  One item: one piece. */
-KERNEL(pooled_conv2d_d_kernel, pieces(a->batch * a->pool_height, a->piece),
-       0.3 * a->piece * a->kernel_height * a->kernel_width * a->channels * a->pool_width * pieces(a->filters, PANEL) * PANEL,
-    float *d_kernel;      /* (pieces, kernel_height, kernel_width, channels, filters) */
-    OPTIONAL float *d_bias;       /* (pieces, filters) */
-    const float *d_y;     /* (batch, pool_height, pool_width, filters) */
-    const float *y;       /* (batch, pool_height, pool_width, filters) */
-    const uint8_t *winner;        /* (batch, pool_height, pool_width, filters) */
-    const float *images;  /* (batch, height, width, channels) */
-    int64_t batch;
-    int64_t height;
-    int64_t width;
-    int64_t channels;
-    int64_t pool_height;
-    int64_t pool_width;
-    int64_t filters;
-    int64_t kernel_height;
-    int64_t kernel_width;
-    int64_t stride_height;
-    int64_t stride_width;
-    int64_t top;
-    int64_t left;
-    int64_t relu;
-    int64_t piece;)
-{
-    const int64_t channels = a->channels, run = a->kernel_width * channels, depth = a->kernel_height * run;
-    const band_size size = fitting(a->pool_height, a->pool_width, a->kernel_height, a->kernel_width, a->stride_height, a->stride_width,
-                                   channels);
-    float *scratch = (float *)worker->scratch;
-    for (int64_t i = begin; i < end; i++) {
-        float *d_kernel = a->d_kernel + i * depth * a->filters, *d_bias = a->d_bias ? a->d_bias + i * a->filters : 0;
-        memset(d_kernel, 0, (size_t)(depth * a->filters) * sizeof(float));
-        if (d_bias) memset(d_bias, 0, (size_t)a->filters * sizeof(float));
-        const int64_t stop = least((i + 1) * a->piece, a->batch * a->pool_height);
-        for (int64_t row = i * a->piece, rows; row < stop; row += rows) {
-            const int64_t y = row % a->pool_height;
-            rows = least(least(stop - row, a->pool_height - y), size.rows);
-            for (int64_t x = 0; x < a->pool_width; x += size.across) {
-                const int64_t n = least(a->pool_width - x, size.across), lines = (2 * rows - 1) * a->stride_height + a->kernel_height;
-                const int64_t pitch = ((2 * n - 1) * a->stride_width + a->kernel_width) * channels, step = a->stride_width * channels;
-                const int64_t first_y = 2 * y * a->stride_height - a->top, first_x = 2 * x * a->stride_width - a->left;
-                float *quads = scratch + (lines * pitch + 15) / 16 * 16;
-                copy_band(scratch, a->images + row / a->pool_height * a->height * a->width * channels, a->height, a->width, channels,
-                          first_y, lines, first_x, pitch);
-                for (int64_t r = 0; r < lines - a->stride_height; r++)
-                    make_quads(quads + 4 * r * pitch, scratch + r * pitch, pitch - step, step, a->stride_height * pitch);
-                int64_t offset[FEW_DEPTH];
-                for (int64_t k = 0; k < depth; k++) offset[k] = 4 * (k / run * pitch + k % run);
-                for (int64_t q = 0, m; q < a->filters; q += m) {
-                    m = a->filters - q >= 2 * VL ? 2 * VL : least(a->filters - q, VL);
-                    const int64_t at = (row * a->pool_width + x) * a->filters + q;
-                    const tap_sums t = {
-                        d_kernel + q, d_bias ? d_bias + q : 0, a->d_y + at, a->y + at, a->winner + at, quads, offset,
-                        rows, n, 8 * step, 8 * a->stride_height * pitch, a->filters, m, a->pool_width, a->relu,
-                    };
-                    sum_taps(&t, depth);
-                }
-            }
-        }
-    }
-}
+typedef void dots_function(const dots *, float *, int64_t column);
+#define FOR_TAPS(F, c) F(c, 1) F(c, 2) F(c, 3) F(c, 4) F(c, 5) F(c, 6) F(c, 7) F(c, 8)
+#define DEFINED(c, t) static void dots_##c##_##t(const dots *d, float *to, int64_t column) { dots_of(d, to, column, c, t); }
+#define LISTED(c, t) dots_##c##_##t,
+FOR_TAPS(DEFINED, 1) FOR_TAPS(DEFINED, 2) FOR_TAPS(DEFINED, 3) FOR_TAPS(DEFINED, 4)
+static dots_function *const dots_functions[DOT_CHANNELS][DOT_TAPS] = {
+    { FOR_TAPS(LISTED, 1) }, { FOR_TAPS(LISTED, 2) }, { FOR_TAPS(LISTED, 3) }, { FOR_TAPS(LISTED, 4) },
+};
 
-/* ---- the gradient of the images ---- */
-
-enum { LINE_FLOATS = 1 << 17, LINE_ROWS = 16, LINE_TERMS = 1 << 16 };   /* of d_images in scratch: floats, most rows; of a product: rows x PANEL */
-
-/* Places that all columns of the output reach with a column of the kernel, in a line of each stride_width-th column; with room for a panel. */
-INLINE int64_t line_length(int64_t out_width, int64_t kernel_width, int64_t stride_width, int64_t dilation_width)
-{
-    return pieces(out_width, PANEL) * PANEL + (kernel_width - 1) * dilation_width / stride_width + 1;
-}
-
-/* Rows of an image that an item computes. */
-INLINE int64_t line_rows(int64_t height, int64_t floats) { return most(least(least(height, LINE_ROWS), LINE_FLOATS / floats), 1); }
-
-#define LINES_FLOATS(a) ((a)->channels * (a)->stride_width * line_length((a)->out_width, (a)->kernel_width, (a)->stride_width, (a)->dilation_width))
-
-/* d_images, all of it, for few channels. The product of the kernel with 32 neighbouring columns of d_out gives what each place of the
-   kernel adds to the images; it is added to lines in scratch, one for each channel and each remainder of the column by the stride.
-   One item: some rows of an image. */
-KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, line_rows(a->height, LINES_FLOATS(a))),
-       1.0 * line_rows(a->height, LINES_FLOATS(a)) / a->stride_height * a->out_width * a->filters * a->kernel_height * a->kernel_width *
-       a->channels / 5,
+/* d_images, all of it, for few channels.  One item: some rows of an image. */
+KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, DOT_ROWS),
+       1.0 * DOT_ROWS * a->width * a->channels * a->filters * a->kernel_height * a->kernel_width / (a->stride_height * a->stride_width) / 5,
     float *d_images;      /* (batch, height, width, channels) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
     const float *kernel;  /* (kernel_height, kernel_width, channels, filters) */
@@ -441,51 +230,47 @@ KERNEL(conv2d_d_few_channels, a->batch * pieces(a->height, line_rows(a->height, 
     int64_t top;
     int64_t left;)
 {
-    const int64_t channels = a->channels, run = a->kernel_width * channels, step = a->stride_width;
-    const int64_t length = line_length(a->out_width, a->kernel_width, step, a->dilation_width), each = channels * step * length;
-    const int64_t rows = line_rows(a->height, each), parts = pieces(a->height, rows);
-    float *lines = (float *)worker->scratch, *terms = lines + pieces(rows * each, 16) * 16, *panel = terms + LINE_TERMS;
+    const int64_t filters = a->filters, step = a->stride_width, line = a->out_width * filters, blocks = pieces(filters, 16);
+    const int64_t parts = pieces(a->channels, DOT_CHANNELS), items = pieces(a->height, DOT_ROWS);
+    float *kernel = (float *)worker->scratch;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t y0 = i % parts * rows, y1 = least(y0 + rows, a->height), image = i / parts;
-        memset(lines, 0, (size_t)((y1 - y0) * each) * sizeof(float));
-        const int64_t reach = (a->kernel_height - 1) * a->dilation_height;
-        const int64_t first = pieces(most(y0 + a->top - reach, 0), a->stride_height);
-        const int64_t stop = least((y1 - 1 + a->top) / a->stride_height + 1, a->out_height);
-        for (int64_t o = first; o < stop; o++) {
-            const int64_t y = o * a->stride_height - a->top;        /* of the kernel's first row; those from k0 to k1 meet ours */
-            const int64_t k0 = y < y0 ? pieces(y0 - y, a->dilation_height) : 0;
-            const int64_t k1 = least(pieces(y1 - y, a->dilation_height), a->kernel_height);
-            const float *d_out = a->d_out + (image * a->out_height + o) * a->out_width * a->filters;
-            for (int64_t x = 0; x < a->out_width && k0 < k1; x += PANEL) {
-                const int64_t n = least(a->out_width - x, PANEL);
-                panel_pack(panel, d_out + x * a->filters, 1, a->filters, a->filters, n);
-                const tile t = {
-                    .out = terms, .out_row = PANEL, .a = a->kernel + k0 * run * a->filters, .a_row = a->filters, .a_depth = 1,
-                    .b = panel, .b_row = PANEL, .depth = a->filters, .columns = n,
-                };
-                tile_multiply(&t, (k1 - k0) * run);
-                const float *from = terms;
-                for (int64_t ky = k0; ky < k1; ky++)
-                    for (int64_t kx = 0; kx < a->kernel_width; kx++) {
-                        const int64_t at = kx * a->dilation_width;
-                        float *to = lines + (y + ky * a->dilation_height - y0) * each + at % step * length + at / step + x;
-                        for (int64_t c = 0; c < channels; c++, to += step * length, from += PANEL)
-                            for (int64_t j = 0; j < n; j += VL) vstore(to + j, vload(to + j) + vload_n(from + j, n - j));
+        const int64_t image = i / items, y0 = i % items * DOT_ROWS, y1 = least(y0 + DOT_ROWS, a->height);
+        for (int64_t class = 0; class < a->stride_height * step * parts; class++) {
+            const int64_t part = class % parts, first_y = y0 + class / parts / step, px = class / parts % step, n = pieces(a->width - px, step);
+            const int64_t c = tile_begin(a->channels, parts, part), m = tile_begin(a->channels, parts, part + 1) - c;
+            const taps v = taps_of(first_y % a->stride_height, a->top, a->kernel_height, a->stride_height, a->dilation_height);
+            const taps h = taps_of(px, a->left, a->kernel_width, step, a->dilation_width);
+            const int64_t down = v.step * a->dilation_height / a->stride_height, across = h.step * a->dilation_width / step;
+            const int64_t column = (px + a->left - h.last * a->dilation_width) / step, positions = DOTS_AT_ONCE / m;
+            const int64_t beside = across == 1 && h.n <= DOT_TAPS && column + h.n > 0 ? most(h.n, 1) : 1;
+            float *packed = kernel;
+            for (int64_t j = 0; j < v.n; j++)
+                for (int64_t f = 0; f < filters; f += 16)
+                    for (int64_t t = 0; t < h.n * m; t++, packed += 16) {
+                        const int64_t at = (v.last - j * v.step) * a->kernel_width + h.last - t / m * h.step;
+                        const float *from = a->kernel + (at * a->channels + c + t % m) * filters + f;
+                        for (int64_t l = 0; l < 16; l += VL) vstore(packed + l, vload_n(from + l, most(filters - f - l, 0)));
                     }
-            }
-        }
-        for (int64_t y = y0; y < y1; y++) {
-            const float *line = lines + (y - y0) * each;
-            float *row = a->d_images + (image * a->height + y) * a->width * channels;
-            if (channels * step > 1 || length < a->left + a->width) memset(row, 0, (size_t)(a->width * channels) * sizeof(float));
-            for (int64_t c = 0; c < channels; c++)
-                for (int64_t p = 0; p < step; p++, line += length) {
-                    const int64_t x = (p + step - a->left % step) % step, place = (x + a->left) / step;
-                    float *to = row + x * channels + c;
-                    const int64_t n = least(pieces(a->width - x, step), length - place);
-                    if (channels * step == 1) memcpy(to, line + place, (size_t)most(n, 0) * sizeof(float));
-                    else for (int64_t j = 0; j < n; j++) to[j * step * channels] = line[place + j];
+            for (int64_t y = first_y; y < y1; y += a->stride_height) {
+                int64_t first = 0, from = (y + a->top - v.last * a->dilation_height) / a->stride_height;     /* the kernel's last row meets the first */
+                for (; first < v.n && from < 0; first++) from += down;
+                const int64_t rows = v.n && from < a->out_height ? least(v.n - first, (a->out_height - 1 - from) / most(down, 1) + 1) : 0;
+                const dots d = {
+                    a->d_out + (image * a->out_height + from) * line, kernel + first * blocks * h.n * m * 16, h.n ? rows : 0, down * line,
+                    h.n / beside, across * beside, a->out_width, filters,
+                };
+                float *to = a->d_images + ((image * a->height + y) * a->width + px) * a->channels + c;
+                dots_function *const function = dots_functions[m - 1][beside - 1];
+                for (int64_t x = 0; x < n; x += positions) {
+                    float sums[DOTS];
+                    function(&d, sums, column + x);
+                    const int64_t some = least(n - x, positions) * m;
+                    if (step * a->channels == m) for (int64_t l = 0; l < some; l += VL) vstore_n(to + x * m + l, vload(sums + l), some - l);
+                    else
+                        for (int64_t p = 0, at = x * step * a->channels; p < some; p += m, at += step * a->channels)
+                            for (int64_t l = 0; l < m; l++) to[at + l] = sums[p + l];
                 }
+            }
         }
     }
 }

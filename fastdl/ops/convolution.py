@@ -12,6 +12,7 @@ from .linear import PANEL, activate, activate_grad, activation_of, panel_floats,
 __all__ = ["conv2d"]
 
 FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
+MOST_VECTORS = 1 << 12           # of 16 filters that a channel's kernel may have in conv2d_d_few_channels, which has room for 4 channels
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
 LEAST_DEPTH = 32                # patches of fewer numbers are not rounded to bfloat16: their products are over before that pays
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
@@ -346,7 +347,7 @@ class Conv2D(Windows, Op):
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
         elif self.tile:
             winograd.images_gradient(self, d_images, d_z)
-        elif self.groups == 1 and taken < FEW and self.lines() <= 1 << 17 and depth <= 1 << 11 and filters <= 1 << 12:
+        elif self.groups == 1 and taken < FEW and kernel_height * kernel_width * -(-filters // 16) <= MOST_VECTORS:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
         else:
             panels = self.empty((self.groups * panel_floats(kernel_height * kernel_width * filters // self.groups, taken),))
@@ -354,13 +355,6 @@ class Conv2D(Windows, Op):
             kernels.conv2d_pack_flipped(panels, self.kernel, channels=self.sizes["channels"], filters=filters, groups=self.groups,
                                         **window)
             kernels.conv2d_d_images(d_images, d_z, panels, **self.sizes, filters=filters, groups=self.groups)
-
-    def lines(self):
-        """Numbers of an image's row in the lines of conv2d_d_few_channels, which has scratch for 2 ** 17 of them, 2 ** 16 products and
-        4096 filters."""
-        s = self.sizes
-        length = -(-s["out_width"] // PANEL) * PANEL + (s["kernel_width"] - 1) * s["dilation_width"] // s["stride_width"] + 1
-        return s["channels"] * s["stride_width"] * length
 
     def definition(self, images, kernel, bias=None):
         (rows, top), (columns, left) = self.places(images, kernel.shape[:2])
@@ -387,6 +381,7 @@ class Conv2D(Windows, Op):
         case(images=(2, 5, 5, 3), kernel=(1, 1, 3, 4), strides=(2, 2)),
         case(images=(2, 5, 5, 3), kernel=(3, 3, 3, 5), bias=np.float32([-3, 0, 3, 6, 9]), activation="relu6"),
         case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
+        case(images=(1, 4, 19, 5), kernel=(2, 9, 5, 18), padding="same"), case(images=(1, 3, 24, 1), kernel=(2, 7, 1, 16), padding="same"),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
         case(images=(2, 7, 6, 5), kernel=(3, 3, 5, 7), bias=(7,), activation="relu", bfloat16=True),

@@ -11,7 +11,7 @@ from .linear import activate, panel_floats
 
 __all__ = ["pooled_conv2d"]
 
-DEPTH, STRIDE = 128, 8               # most numbers of a patch, largest stride; csrc/kernels/few_channels.c has room for them
+DEPTH, STRIDE = 128, 8               # most numbers of a patch, largest stride; csrc/kernels/pooled_convolution.c has room for them
 
 
 def _seen(images, *, batch, height, width, channels, pool_height, pool_width, **window):
