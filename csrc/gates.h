@@ -68,28 +68,38 @@ INLINE int64_t gate_after(int64_t column) { return column % PANEL + VL < GATE_UN
    Sigmoid and tanh of gates, to 4 units in the last place for |x| < 9, and absolutely beyond: a gate that is shut lets 9e-27 through
    instead of less. Cheaper than those of simd_math.h, for which the smallest and largest floats count. */
 
-/* exp(k x) - 1 for log2e = k log2(e): 2^n 2^f - 1, |f| <= 1/2, n below 128. The polynomial: (2^f - 1) / f to 2.1e-8. */
-INLINE vf gate_expm1(vf x, vf log2e)
+/* k x = n + f for log2e = k log2(e), n whole and |f| <= 1/2; *t: its low bits are n + 127, the exponent of 2^n. */
+INLINE vf gate_rest(vf x, vf log2e, vf *t)
 {
-    const vf magic = vset(12582912.0f), t = vfma(x, log2e, magic), n = t - magic, f = vfma(x, log2e, -n);    /* low bits of t: n */
-    const vf scale = (vf)((((vu)t) + 127u) << 23);
-    vf q = vset(1.54035120e-4f);
+    const vf magic = vset(ROUNDING + 127);
+    *t = vfma(x, log2e, magic);
+    return vfma(x, log2e, magic - *t);
+}
+
+/* 1 / (1 + exp(-x)), exp(-x) = 2^n 2^f, by a polynomial for 2^f to 2e-9 */
+INLINE vf gate_sigmoid(vf x)
+{
+    vf t, f = gate_rest(vlesser(vset(60), vgreater(vset(-60), x)), vset(-1.44269504f), &t), p = vset(1.53533620e-4f);
+    p = vfma(p, f, vset(1.33988750e-3f));
+    p = vfma(p, f, vset(9.61843692e-3f));
+    p = vfma(p, f, vset(5.55033237e-2f));
+    p = vfma(p, f, vset(2.40226477e-1f));
+    p = vfma(p, f, vset(6.93147182e-1f));
+    p = vfma(p, f, vset(1));
+    return vset(1) / vfma(p, (vf)((vu)t << 23), vset(1));
+}
+
+/* m / (m + 2), m = exp(2 x) - 1 = 2^n 2^f - 1, by a polynomial for (2^f - 1) / f to 2.1e-8 */
+INLINE vf gate_tanh(vf x)
+{
+    vf t, f = gate_rest(vlesser(vset(9), vgreater(vset(-9), x)), vset(2.88539008f), &t), q = vset(1.54035120e-4f);
+    const vf scale = (vf)((vu)t << 23);
     q = vfma(q, f, vset(1.33907350e-3f));
     q = vfma(q, f, vset(9.61823800e-3f));
     q = vfma(q, f, vset(5.55035730e-2f));
     q = vfma(q, f, vset(2.40226490e-1f));
     q = vfma(q, f, vset(6.93147200e-1f));
-    return vfma(q * f, scale, scale - vset(1));
-}
-
-INLINE vf gate_sigmoid(vf x)                 /* 1 / (1 + exp(-x)) */
-{
-    return vset(1) / (gate_expm1(vlesser(vset(60), vgreater(vset(-60), x)), vset(-1.44269504f)) + vset(2));
-}
-
-INLINE vf gate_tanh(vf x)                    /* m / (m + 2), m = exp(2 x) - 1 */
-{
-    const vf m = gate_expm1(vlesser(vset(9), vgreater(vset(-9), x)), vset(2.88539008f));
+    const vf m = vfma(q * f, scale, scale - vset(1));
     return m / (m + vset(2));
 }
 
@@ -147,6 +157,13 @@ INLINE float *gate_round(float *to, const float *from, int64_t stride, int64_t r
     return to;
 }
 
+/* The lines that the next step reads, while this one computes. */
+INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gate, const int gates)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int g = 0; g < gates; g++) __builtin_prefetch(x + i * row + g * gate);
+}
+
 /* ---- runs of steps in the second cache ----
 
    Where the weights are small, a block of rows makes the gates of a run of steps from its inputs, just before it goes through them,
@@ -169,6 +186,13 @@ INLINE void gate_leave(float *gates, const float *inputs, int64_t units, const i
 /* Where step `s` of the run is in a row of time; and from there to the next step. */
 INLINE int64_t gate_run_place(const gate_run *r, int64_t s) { return r->backwards ? r->time - 1 - r->first - s : r->first + s; }
 INLINE int64_t gate_run_ahead(const gate_run *r) { return r->backwards ? -1 : 1; }
+
+/* Fetch row `step` of each row of x (batch, time, n), if there is one: what the next run reads, a step at a time, while this one computes. */
+INLINE void gate_fetch(const gate_run *r, const float *x, int64_t n, int64_t step)
+{
+    if (step >= 0 && step < r->time)
+        gate_prefetch(x + (r->backwards ? r->time - 1 - step : step) * n, r->time * n, r->rows, 16, (int)pieces(n, 16));
+}
 
 /* z (steps, rows, columns; its rows z_row apart) = bias + x (batch, time, features) @ kernel, in panels. */
 INLINE void gate_project(const gate_run *r, float *z, int64_t z_row, const float *x, const float *kernel, const float *bias, int64_t features,
@@ -200,7 +224,7 @@ INLINE void gate_project_d_x(const gate_run *r, float *d_x, const float *d, int6
 }
 
 /* out (n, columns) = left (batch, time, n) transposed @ d, added to but in the first run of the way back. left may be multiplied by
-   scale (rows, n); its rows go to `copy` beside each other, after which there is room for depth * COPY_COLUMNS floats. */
+   scale (rows, n); its rows go to `copy` beside each other. */
 INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
                              int64_t columns, float *copy)
 {
@@ -214,7 +238,7 @@ INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, c
             }
         }
     const tile t = {
-        .out = out, .out_row = columns, .a = copy, .a_row = 1, .a_depth = n, .b = d, .b_row = d_row, .b_panel = PANEL, .copy = to,
+        .out = out, .out_row = columns, .a = copy, .a_row = 1, .a_depth = n, .b = d, .b_row = d_row, .b_panel = PANEL,
         .depth = r->steps * r->rows, .columns = columns, .accumulate = r->first + r->steps < r->time,
     };
     tile_multiply(&t, n);
@@ -272,13 +296,6 @@ INLINE void gate_last_grad(float *d_h, int64_t row, const float *d_out, const ga
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < units && m->start[i] < time; j++) d_h[i * row + j] += d_out[i * units + j];
-}
-
-/* The lines that the next step reads, while this one computes. */
-INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gate, const int gates)
-{
-    for (int64_t i = 0; i < rows; i++)
-        for (int g = 0; g < gates; g++) __builtin_prefetch(x + i * row + g * gate);
 }
 
 #endif

@@ -168,6 +168,7 @@ KERNEL(gru, pieces(a->batch, a->block), a->block * (double)a->time * a->units * 
                 run.first = step, run.steps = least(gate_run_steps(rows, 3 * units), time - step);
                 gate_project(&run, inputs, row_z, a->x + first * time * a->features, a->kernel, a->input_bias, a->features, 3 * units);
             }
+            if (a->x) gate_fetch(&run, a->x + first * time * a->features, a->features, step + run.steps);
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
             if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);

@@ -168,6 +168,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             }
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
+            if (a->x) gate_fetch(&run, a->x + first * time * a->features, a->features, step + run.steps);
             if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;

@@ -82,6 +82,7 @@ KERNEL(simple_rnn, pieces(a->batch, a->block), a->block * (double)a->time * a->u
                 run.first = step, run.steps = least(gate_run_steps(rows, units), time - step);
                 gate_project(&run, inputs, row, a->x + first * time * a->features, a->kernel, a->bias, a->features, units);
             }
+            if (a->x) gate_fetch(&run, a->x + first * time * a->features, a->features, step + run.steps);
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t, more = step + 1 < time;
             gate_mask_step(&s.mask, a->mask ? a->mask + place : 0, time, rows, a->zero_masked);
             if (a->previous && !step) gate_copy(a->previous + place * units, time * units, h, row, rows, units);
