@@ -1,6 +1,8 @@
 /* The tile of tile_bf16.h. */
 #include "tile_bf16.h"
 
+enum { LONG = 32 };     /* pairs from which it pays to fetch the lines of the next panel's results */
+
 /* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. */
 INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, const int rows, const int vectors)
 {
@@ -10,6 +12,9 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
     const int64_t old = t->accumulate ? left : 0;
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(old - j * VL, 0));
+    if (t->pairs >= LONG && out_row > PANEL)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + i * out_row + PANEL + j, 1);
     for (int64_t p = 0; p < t->pairs; p++, a += a_depth, b += PANEL) {
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
@@ -88,7 +93,7 @@ void pair_rows(pair_tile *t, uint32_t *to, const float *a, int64_t a_row, int64_
 {
     t->a = to, t->pairs = pieces(depth, 2);
     if (a_row == 1 && a_depth != 1) {
-        t->a_row = 1, t->a_depth = (rows + 15) / 16 * 16;
+        t->a_row = 1, t->a_depth = (rows + 31) / 32 * 32 + 16;
         for (int64_t p = 0; p < depth; p += 2, a += 2 * a_depth, to += t->a_depth)
             for (int64_t i = 0; i < rows; i += VL)
                 vustore(to + i, vpairs(vload_n(a + i, rows - i), p + 1 < depth ? vload_n(a + a_depth + i, rows - i) : vset(0)));
