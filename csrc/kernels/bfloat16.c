@@ -100,7 +100,7 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
             pair_rows(&t, (uint32_t *)worker->scratch, left + p * a->left_depth, a->left_row, a->left_depth, rows,
                       least(stop - p, PAIR_BLOCK_DEPTH));
             const uint32_t *top = t.a;
-            const int64_t group = most(PAIR_GROUP / (t.pairs * PANEL + 1), 1) * PANEL, tiles = pieces(rows, PAIR_ROWS);
+            const int64_t group = most(PAIR_GROUP / most(t.pairs, 1) / PANEL, 1) * PANEL, tiles = pieces(rows, PAIR_ROWS);
             for (int64_t first = 0; first < columns; first += group)
                 for (int64_t k = 0; k < tiles; k++) {            /* results that are neighbours in memory follow one another */
                     const int64_t r = tile_begin(rows, tiles, k), height = tile_begin(rows, tiles, k + 1) - r;
