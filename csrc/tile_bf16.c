@@ -1,15 +1,22 @@
 /* The tile of tile_bf16.h. */
 #include "tile_bf16.h"
 
+enum { LONG = 32 };     /* pairs from which it pays to fetch the lines of the next panel's results */
+
 /* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. */
 INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, const int rows, const int vectors)
 {
     vf sum[PAIR_ROWS][PAIR_VECTORS];
     const uint32_t *b = t->b + first;
     const int64_t a_row = t->a_row, a_depth = t->a_depth, out_row = t->out_row, left = t->columns - first;
-    const int64_t old = t->accumulate ? left : 0;
     UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(old - j * VL, 0));
+        UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
+    if (t->accumulate)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(left - j * VL, 0));
+    if (t->pairs >= LONG && out_row > PANEL)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + i * out_row + PANEL + j, 1);
     for (int64_t p = 0; p < t->pairs; p++, a += a_depth, b += PANEL) {
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
@@ -19,16 +26,22 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
         }
     }
     const float *residual = t->residual ? t->residual + (out - t->out) : 0;
-    const int relu6 = t->activation == ACT_RELU6;
-    const vf least_allowed = vset(relu6 || t->activation == ACT_RELU ? 0 : -INFINITY), most_allowed = vset(relu6 ? 6 : INFINITY);
+    if (t->bias)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const vf bias = vload_n(t->bias + first + j * VL, most(left - j * VL, 0));
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
+        }
+    if (residual)
+        UNROLL for (int j = 0; j < vectors; j++)
+            UNROLL for (int i = 0; i < rows; i++)
+                sum[i][j] = sum[i][j] + vload_n(residual + i * out_row + j * VL, most(left - j * VL, 0));
+    if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
+        const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
+        UNROLL for (int j = 0; j < vectors; j++)
+            UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(limit, vrelu(sum[i][j]));
+    }
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
-        const vf bias = t->bias ? vload_n(t->bias + first + j * VL, most(n, 0)) : vset(-0.0f);
-        UNROLL for (int i = 0; i < rows; i++) {
-            vf y = sum[i][j] + bias;
-            if (residual) y = y + vload_n(residual + i * out_row + j * VL, most(n, 0));
-            sum[i][j] = vlesser(most_allowed, vgreater(least_allowed, y));
-        }
         if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
     }
@@ -39,8 +52,8 @@ void pair_multiply(const pair_tile *t, int64_t rows)
     const int64_t n = pieces(rows, PAIR_ROWS);
     for (int64_t first = 0; first < t->columns; first += PAIR_COLUMNS) {
         const int one = t->columns - first <= VL;
-        for (int64_t i = 0; i < n; i++) {
-            const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
+        for (int64_t i = 0, row = 0, height; i < n; i++, row += height) {
+            height = n == 1 ? rows : tile_begin(rows, n, i + 1) - row;
             const uint32_t *a = t->a + row * t->a_row;
             float *out = t->out + row * t->out_row + first;
 #define CASE(m) \
@@ -88,7 +101,7 @@ void pair_rows(pair_tile *t, uint32_t *to, const float *a, int64_t a_row, int64_
 {
     t->a = to, t->pairs = pieces(depth, 2);
     if (a_row == 1 && a_depth != 1) {
-        t->a_row = 1, t->a_depth = (rows + 15) / 16 * 16;
+        t->a_row = 1, t->a_depth = (rows + 31) / 32 * 32 + 16;
         for (int64_t p = 0; p < depth; p += 2, a += 2 * a_depth, to += t->a_depth)
             for (int64_t i = 0; i < rows; i += VL)
                 vustore(to + i, vpairs(vload_n(a + i, rows - i), p + 1 < depth ? vload_n(a + a_depth + i, rows - i) : vset(0)));

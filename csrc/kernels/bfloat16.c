@@ -1,7 +1,10 @@
 /* Products of operands rounded to bfloat16, with sums in float32. */
 #include "tile_bf16.h"
 
-enum { PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 512, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17 };
+enum {
+    PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 512, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17,
+    PAIR_GROUP = 1 << 17,        /* pairs of panels that stay in the second cache */
+};
 
 /* Panels of pairs of each right operand.  One item: 512 rows of a panel of 32 columns. */
 KERNEL(pack_bf16, a->outer * a->inner * pieces(a->columns, PANEL) * pieces(a->depth, PAIR_BLOCK_DEPTH),
@@ -26,12 +29,14 @@ KERNEL(pack_bf16, a->outer * a->inner * pieces(a->columns, PANEL) * pieces(a->de
     }
 }
 
-/* How a product is cut into blocks, by its shape alone. A left operand is rounded once for each block of columns. */
-typedef struct pair_blocks { int64_t rows, columns, down, across; } pair_blocks;   /* of a block; how many */
+/* How a product is cut into blocks, by its shape alone; many of them are a multiple of 4, for as many threads. A left operand is rounded
+   once for each block of columns. */
+typedef struct pair_blocks { int64_t down, across; } pair_blocks;
 
 static pair_blocks cut_product(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
     int64_t down = most(pieces(rows, PAIR_BLOCK_ROWS), 1), across = 1;
+    if (down > 2) down = (down + 3) / 4 * 4;
     for (;;) {
         const int64_t height = pieces(rows, down), width = pieces(columns, across);
         if (batch * down * across >= PAIR_BLOCKS_WANTED || height * width * depth < 2 * PAIR_BLOCK_LEAST) break;
@@ -39,10 +44,7 @@ static pair_blocks cut_product(int64_t rows, int64_t columns, int64_t depth, int
         else if (height >= 28) down *= 2;
         else break;
     }
-    pair_blocks s = { most(pieces(rows, down), 1), most(pieces(pieces(columns, across), PANEL), 1) * PANEL, 0, 0 };
-    s.down = pieces(rows, s.rows);
-    s.across = pieces(columns, s.columns);
-    return s;
+    return (pair_blocks){ down, least(across, pieces(columns, PANEL)) };
 }
 
 static int64_t product_pieces(int64_t depth, int64_t split) { return split ? most(pieces(depth, split), 1) : 1; }
@@ -85,8 +87,10 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const int64_t each = s.down * s.across;
     for (int64_t i = begin; i < end; i++) {
         const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
-        const int64_t row = i % each / s.across * s.rows, column = i % s.across * s.columns;
-        const int64_t rows = least(a->rows - row, s.rows), columns = least(a->columns - column, s.columns);
+        const int64_t down = i % each / s.across, across = i % s.across, wide = pieces(a->columns, PANEL);
+        const int64_t row = tile_begin(a->rows, s.down, down), rows = tile_begin(a->rows, s.down, down + 1) - row;
+        const int64_t column = tile_begin(wide, s.across, across) * PANEL;
+        const int64_t columns = least(tile_begin(wide, s.across, across + 1) * PANEL, a->columns) - column;
         const int64_t start = part * most_depth, stop = least(start + most_depth, a->depth);
         const float *left = a->left + outer * a->left_outer + inner * a->left_inner + row * a->left_row;
         const uint32_t *panels = a->panels + (outer * a->right_outer + inner * a->right_inner) * matrix + column * pairs;
@@ -95,14 +99,21 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
             pair_tile t = { .out_row = a->columns, .accumulate = p > start, .activation = last ? a->activation : ACT_LINEAR };
             pair_rows(&t, (uint32_t *)worker->scratch, left + p * a->left_depth, a->left_row, a->left_depth, rows,
                       least(stop - p, PAIR_BLOCK_DEPTH));
-            for (int64_t j = 0; j < columns; j += PANEL) {
-                t.out = a->out + (n * a->rows + row) * a->columns + column + j;
-                t.b = panels + j * pairs + p / 2 * PANEL;
-                t.bias = last && a->bias ? a->bias + column + j : 0;
-                t.residual = last && a->residual ? a->residual + (t.out - a->out) : 0;
-                t.columns = least(columns - j, PANEL);
-                pair_multiply(&t, rows);
-            }
+            const uint32_t *top = t.a;
+            const int64_t group = most(PAIR_GROUP / most(t.pairs, 1) / PANEL, 1) * PANEL, tiles = pieces(rows, PAIR_ROWS);
+            for (int64_t first = 0; first < columns; first += group)
+                for (int64_t k = 0; k < tiles; k++) {            /* results that are neighbours in memory follow one another */
+                    const int64_t r = tile_begin(rows, tiles, k), height = tile_begin(rows, tiles, k + 1) - r;
+                    t.a = top + r * t.a_row;
+                    for (int64_t j = first; j < least(first + group, columns); j += PANEL) {
+                        t.out = a->out + (n * a->rows + row + r) * a->columns + column + j;
+                        t.b = panels + j * pairs + p / 2 * PANEL;
+                        t.bias = last && a->bias ? a->bias + column + j : 0;
+                        t.residual = last && a->residual ? a->residual + (t.out - a->out) : 0;
+                        t.columns = least(columns - j, PANEL);
+                        pair_multiply(&t, height);
+                    }
+                }
         }
     }
     keep_denormals(state);

@@ -91,6 +91,17 @@ KERNEL(winograd_pack_bf16, pieces(a->columns, PANEL), 3.0 * a->rows * PANEL * PO
 
 INLINE int64_t winograd_tiles(int64_t batch, int64_t height, int64_t width) { return batch * pieces(height, 2) * pieces(width, 2); }
 
+/* Fetch columns first .. stop of the 2 x 2 results from `out` on, `below` the lower two. */
+INLINE void fetch_results(const float *out, const float *below, int64_t filters, int64_t first, int64_t stop)
+{
+    for (int64_t f = first; f < stop; f += 16) {
+        __builtin_prefetch(out + f, 1, 2);
+        __builtin_prefetch(out + filters + f, 1, 2);
+        __builtin_prefetch(below + f, 1, 2);
+        __builtin_prefetch(below + filters + f, 1, 2);
+    }
+}
+
 /* out = activation(bias + convolution of images).  One item: `block` tiles by some panels of filters. */
 KERNEL(winograd_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * a->parts,
        a->block * POINTS / 12.0 * a->channels * a->filters / a->parts,
@@ -120,6 +131,7 @@ KERNEL(winograd_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_widt
     memset(zeros, 0, (size_t)(2 * row) * sizeof(float));
     for (int64_t i = begin; i < end; i++) {
         const int64_t first = i / a->parts * a->block, n = least(tiles - first, a->block), part = i % a->parts;
+        const int64_t panel = panels * part / a->parts, panel_end = panels * (part + 1) / a->parts;
         for (int64_t k = 0; k < n; k++) {
             const int64_t tile = first + k, y = tile / across % down * 2 - a->top, x = tile % across * 2 - a->left;
             const float *image = a->images + tile / across / down * a->height * a->width * a->channels, *at[POINTS];
@@ -127,15 +139,20 @@ KERNEL(winograd_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_widt
                 const int inside = y + j / 4 >= 0 && y + j / 4 < a->height && x + j % 4 >= 0 && x + j % 4 < a->width;
                 at[j] = inside ? image + ((y + j / 4) * a->width + x + j % 4) * a->channels : zeros;
             }
+            const float *out = a->out + ((tile / across / down * a->out_height + y + a->top) * a->out_width + x + a->left) * a->filters;
+            fetch_results(out, out + a->out_width * a->filters, a->filters, panel * PANEL, least(panel_end * PANEL, a->filters));
             for (int64_t c = 0; c < a->channels; c += VL) {
                 vf d[POINTS];
-                UNROLL for (int j = 0; j < POINTS; j++) d[j] = vload_n(at[j] + c, a->channels - c);
+                UNROLL for (int j = 0; j < POINTS; j++) {
+                    d[j] = vload_n(at[j] + c, a->channels - c);
+                    if (j % 4 >= 2) __builtin_prefetch(at[j] + c + 2 * a->channels);        /* for the next tile */
+                }
                 UNROLL for (int j = 0; j < 4; j++) window_points(d + j, 4);
                 UNROLL for (int j = 0; j < 4; j++) window_points(d + 4 * j, 1);
                 UNROLL for (int j = 0; j < POINTS; j++) store_rounded((uint16_t *)(v + j * point + k * row) + c, d[j]);
             }
         }
-        for (int64_t q = panels * part / a->parts; q < panels * (part + 1) / a->parts; q++) {
+        for (int64_t q = panel; q < panel_end; q++) {
             for (int64_t j = 0; j < POINTS; j++) {
                 const pair_tile t = {
                     .out = products + j * point_out, .out_row = PANEL, .a = v + j * point, .a_row = row, .a_depth = 1,
