@@ -400,10 +400,28 @@ INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, f
     return activation == ACT_GELU ? d * vgelu_slope(s) : activation == ACT_SILU ? d * vsilu_slope(s) : activate_grad(d, s, activation);
 }
 
+/* Columns of a piece of rows that are one item: all, as memory is fetched ahead along whole rows only, unless pieces are few. */
+INLINE int64_t piece_columns(int64_t rows, int64_t columns, int64_t split) { return pieces(rows, split) < 8 ? least(columns, 256) : columns; }
+
+/* Of `together` rows, `row` numbers apart, with the activation known to the compiler. */
+INLINE void rows_d_z(float *d_z, float *sums, const float *d_y, const float *s, int64_t columns, int64_t row, const int64_t activation,
+                     const int together)
+{
+    EACH_VECTOR(j, width, columns, {
+        vf sum = sums ? vload_n(sums + j, width) : vset(0);
+        UNROLL for (int r = 0; r < together; r++) {
+            const vf d = product_grad(vload_n(d_y + r * row + j, width), vload_n(s + r * row + j, width), activation);
+            vstore_n(d_z + r * row + j, d, width);
+            sum = sum + d;
+        }
+        if (sums) vstore_n(sums + j, sum, width);
+    });
+}
+
 /* d_z = d_y times the derivative of the activation of a matrix product, and sums[k, j] = sum of d_z[i, j] over the rows i of piece k.
-   One item: a piece of `split` rows by 64 columns. */
-KERNEL(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
-       least(a->rows, a->split) * least(a->columns, 64) * (a->activation >= ACT_GELU ? 7 : 2),
+   One item: a piece of `split` rows, or 256 of its columns. */
+KERNEL(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, piece_columns(a->rows, a->columns, a->split)),
+       least(a->rows, a->split) * piece_columns(a->rows, a->columns, a->split) * (a->activation >= ACT_GELU ? 7 : 2),
     float *d_z;                   /* (rows, columns) */
     OPTIONAL float *sums;         /* (ceil(rows / split), columns) */
     const float *d_y;             /* (rows, columns) */
@@ -413,33 +431,20 @@ KERNEL(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
     int64_t split;
     int64_t activation;)
 {
-    const int64_t across = pieces(a->columns, 64), activation = a->activation;
+    const int64_t n = a->columns, wide = piece_columns(a->rows, n, a->split), across = pieces(n, wide);
     for (int64_t i = begin; i < end; i++) {
-        const int64_t k = i / across, first = i % across * 64, columns = least(64, a->columns - first);
-        const int64_t rows = least(a->rows - k * a->split, a->split), at = k * a->split * a->columns + first;
-        for (int64_t j = 0; j < columns; j += 4 * VL) {
-            vf sum[4] = { vset(0), vset(0), vset(0), vset(0) };
-            const float *d_y = a->d_y + at + j, *s = a->s + at + j;
-            float *d_z = a->d_z + at + j;
-            const int64_t left = columns - j;
-            if (left >= 4 * VL && activation == ACT_RELU)
-                for (int64_t r = 0; r < rows; r++)
-                    UNROLL for (int v = 0; v < 4; v++) {
-                        const int64_t o = r * a->columns + v * VL;
-                        const vf d = activate_grad(vload(d_y + o), vload(s + o), ACT_RELU);
-                        vstore(d_z + o, d);
-                        sum[v] = sum[v] + d;
-                    }
-            else
-                for (int64_t r = 0; r < rows; r++)
-                    for (int v = 0; v < 4 && v * VL < left; v++) {
-                        const int64_t o = r * a->columns + v * VL, n = left - v * VL;
-                        const vf d = product_grad(vload_n(d_y + o, n), vload_n(s + o, n), activation);
-                        vstore_n(d_z + o, d, n);
-                        sum[v] = sum[v] + d;
-                    }
-            if (a->sums)
-                for (int v = 0; v < 4 && v * VL < left; v++) vstore_n(a->sums + k * a->columns + first + j + v * VL, sum[v], left - v * VL);
+        const int64_t k = i / across, first = i % across * wide, columns = least(wide, n - first), stop = least(a->rows, (k + 1) * a->split);
+        float *sums = a->sums ? a->sums + k * n + first : 0;
+        if (sums) memset(sums, 0, (size_t)columns * sizeof(float));
+#define ROWS_D_Z(activation, together)                                                                                                     \
+    for (; r + together <= stop; r += together)                                                                                            \
+        rows_d_z(a->d_z + r * n + first, sums, a->d_y + r * n + first, a->s + r * n + first, columns, n, activation, together)
+        int64_t r = k * a->split;
+        switch (a->activation) {
+        case ACT_RELU: ROWS_D_Z(ACT_RELU, 4); ROWS_D_Z(ACT_RELU, 1); break;
+        case ACT_GELU: ROWS_D_Z(ACT_GELU, 1); break;
+        case ACT_SILU: ROWS_D_Z(ACT_SILU, 1); break;
+        default: ROWS_D_Z(a->activation, 1);
         }
     }
 }
