@@ -425,6 +425,19 @@ SIMD void vtranspose(vf *r)
 #endif
 }
 
+/* Lane i: vsum16 of the i-th of VL sums, at less cost than one after the other. */
+SIMD vf vsums16(vf (*s)[SUM16])
+{
+    vf x[VL];
+    for (int i = 0; i < VL; i++)
+        x[i] = SUM16 == 1 ? s[i][0] : SUM16 == 2 ? s[i][0] + s[i][SUM16 / 2] :
+               (s[i][0] + s[i][SUM16 / 2]) + (s[i][SUM16 / 4] + s[i][SUM16 * 3 / 4]);
+    vtranspose(x);
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) x[i] = x[i] + x[i + half];
+    return x[0];
+}
+
 #include "simd_math.h"
 
 #endif
