@@ -24,6 +24,7 @@ typedef struct product {
     const float *bias, *residual;                /* as in struct tile */
     int64_t rows, columns, depth, activation, accumulate;
     float *keep;
+    int64_t keep_streams;
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
@@ -88,7 +89,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
                 s.out = t->out + i * t->out_row + j;
-                s.keep = t->keep ? t->keep + i * t->out_row + j : 0;
+                s.keep = t->keep ? t->keep + i * t->out_row + j : 0, s.keep_streams = t->keep_streams;
                 s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
             }
@@ -252,7 +253,7 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
         else product_row(&u, row, column, columns);
         const int64_t from = row * t->out_row + column;
         if (after)
-            tile_end(t->out + from, t->residual ? t->residual + from : 0, t->keep ? t->keep + from : 0, t->out_row, rows, columns, t->activation);
+            tile_end(t->out + from, t->residual ? t->residual + from : 0, t->keep ? t->keep + from : 0, 0, t->out_row, rows, columns, t->activation);
     }
 }
 
@@ -268,6 +269,8 @@ static int64_t matrix_product_cells(int64_t rows, int64_t columns, int64_t depth
     const cells s = product_cells(rows, columns, split ? split : depth, batch * parts);
     return s.down * s.across * batch * parts;
 }
+
+enum { KEPT = 1 << 20 };        /* numbers from which what only the backward pass reads is not worth a place in the caches */
 
 /* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
    right_panel: 0, or right is what `pack` made, its panels so many numbers apart and right_depth 32; not for 1 row nor below 17 columns.
@@ -301,7 +304,7 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
 {
     const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
     const cells s = product_cells(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
-    const int64_t each = s.down * s.across;
+    const int64_t each = s.down * s.across, keep_streams = a->keep && a->rows * a->columns >= KEPT && (uintptr_t)a->keep % 64 == 0 && a->columns % 16 == 0;
     for (int64_t n = begin / each; n * each < end; n++) {
         const int64_t part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const product t = {
@@ -312,10 +315,11 @@ KERNEL(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->sp
             .b_depth = a->right_depth, .b_column = a->right_column, .b_panel = a->right_panel, .bias = a->bias,
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
             .activation = a->activation, .accumulate = a->accumulate, .keep = a->keep ? a->keep + n * a->rows * a->columns : 0,
-            .residual = a->residual ? a->residual + n * a->rows * a->columns : 0,
+            .residual = a->residual ? a->residual + n * a->rows * a->columns : 0, .keep_streams = keep_streams,
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
+    if (keep_streams) vstreams_end();
 }
 
 enum { INNER_PIECE = 4096 };

@@ -294,7 +294,7 @@ class Linear(Op):
              case(x=(5, 9), kernel=(9, 70), bias=(70,), activation="gelu"),
              case(x=(18, 3), kernel=(3, 2), bias=None, activation="silu"),
              case(x=(1, 20), kernel=(20, 19), bias=(19,), activation="gelu"),
-             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"), case(x=(133, 1), kernel=(1, 4099), bias=(4099,), activation="gelu"),
+             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"), case(x=(257, 1), kernel=(1, 4096), bias=(4096,), activation="gelu"),
              case(x=(142, 1), kernel=(1, 4103), bias=(4103,), activation="relu"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
