@@ -36,6 +36,16 @@ SIMD vf vsums(const vf *r)
 #endif
 }
 
+/* Lane i: vsum16 of the i-th of VL sums, at less cost than one after the other. */
+SIMD vf vsums16(vf (*s)[SUM16])
+{
+    vf x[VL];
+    for (int i = 0; i < VL; i++)
+        x[i] = SUM16 == 1 ? s[i][0] : SUM16 == 2 ? s[i][0] + s[i][SUM16 / 2] :
+               (s[i][0] + s[i][SUM16 / 2]) + (s[i][SUM16 / 4] + s[i][SUM16 * 3 / 4]);
+    return vsums(x);
+}
+
 /* p[4 i], p[4 i + 1] …: lane i of a, b, c and d. */
 SIMD void vstore_by_four(float *p, vf a, vf b, vf c, vf d)
 {

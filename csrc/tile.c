@@ -117,13 +117,13 @@ static tile_function *const tiles[7][3][TILE_ROWS + 1] = {
     [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
 };
 
-void tile_end(float *out, const float *residual, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
+void tile_end(float *out, const float *residual, float *keep, int streams, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j += VL) {
             vf z = vload_n(out + i * out_row + j, columns - j);
             if (residual) z = z + vload_n(residual + i * out_row + j, columns - j);
-            if (keep) vstore_n(keep + i * out_row + j, z, columns - j);
+            if (keep) vstore_to(keep + i * out_row + j, z, columns - j, streams && columns - j >= VL);
             const vf y = activation == ACT_GELU ? vgelu(z) : activation == ACT_SILU ? vsilu(z) : activate(z, activation);
             vstore_n(out + i * out_row + j, y, columns - j);
         }
@@ -147,7 +147,7 @@ void tile_multiply(const tile *whole, int64_t rows)
             float *out = t.out + row * t.out_row + first;
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
-                tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.out_row, height, least(columns, left), t.activation);
+                tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
     }

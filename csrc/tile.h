@@ -36,6 +36,7 @@ typedef struct tile {
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
     float *keep;                                /* null, or where the numbers before the activation go, laid out as out: GELU, SiLU */
+    int64_t keep_streams;                       /* 1: past the caches; keep and its rows are aligned as a vector is */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
@@ -61,15 +62,16 @@ INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, 
    others, which then read what is small and side by side: so packing costs no time of its own. */
 void tile_multiply(const tile *whole, int64_t rows);
 
-/* The residual, if any, and the activation of what a tile has stored; with `keep` the numbers before it go there. Both are laid out as out. */
-void tile_end(float *out, const float *residual, float *keep, int64_t out_row, int64_t rows, int64_t columns, int64_t activation);
+/* The residual, if any, and the activation of what a tile has stored; with `keep` the numbers before it go there, past the caches if it
+   streams. Both are laid out as out. */
+void tile_end(float *out, const float *residual, float *keep, int streams, int64_t out_row, int64_t rows, int64_t columns, int64_t activation);
 
 /* A (depth, columns) matrix in panels, from any strides. */
 void panel_pack(float *panels, const float *b, int64_t b_depth, int64_t b_column, int64_t depth, int64_t columns);
 
 INLINE void tile_activate(float *out, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
 {
-    tile_end(out, 0, 0, out_row, rows, columns, activation);
+    tile_end(out, 0, 0, 0, out_row, rows, columns, activation);
 }
 
 /* VL x VL numbers, or fewer: x[i][k] = from[i * row + k], transposed. */

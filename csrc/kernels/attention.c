@@ -7,7 +7,7 @@
 #include "philox.h"
 #include "tile.h"
 
-enum { QUERIES = PANEL, KEYS = 128 };      /* of a block; KEYS is even: 64 random numbers are those of two keys */
+enum { QUERIES = PANEL, KEYS = 128, VECTORS = QUERIES / VL };      /* of a block; KEYS is even: 64 random numbers are those of two keys */
 #define UNSEEN (-0.7f * FLT_MAX)           /* the score of a key that a query may not see: where it sees none, all weigh the same */
 
 /* The arguments that attention and its gradient share, in the order of their structs. */
@@ -79,6 +79,9 @@ static int64_t keys_seen(const heads *h, const head_block *at, const float *high
     return least(h->key_time, at->query + at->queries);
 }
 
+/* Where a block's queries begin, in rows of `size` numbers. */
+INLINE int64_t query_row_of(const heads *h, const head_block *at) { return row_of(at->batch, h->query_time, at->query, h->heads, at->head); }
+
 /* out (rows, value_size) += left @ right, right being rows of value_size numbers where they are. */
 static void add_rows(float *out, int64_t out_row, const float *left, int64_t left_row, int64_t left_depth, const float *right, int64_t right_row,
                      int64_t rows, int64_t depth, int64_t columns, int64_t accumulate)
@@ -90,8 +93,39 @@ static void add_rows(float *out, int64_t out_row, const float *left, int64_t lef
     tile_multiply(&t, rows);
 }
 
+/* A row that is read soon, fetched into the second cache: heads are interleaved, so rows lie too far apart for the processor to do it. */
+INLINE void fetch_row(const float *x, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(x + c, 0, 2);
+}
+
+/* The n-th row of key and value, in turn, of a head; the heads of all batches are counted through. */
+INLINE void fetch_key(const heads *h, int64_t head, int64_t n)
+{
+    if (head >= h->batch * h->key_heads || n >= 2 * h->key_time) return;
+    const int64_t row = row_of(head / h->key_heads, h->key_time, n / 2, h->key_heads, head % h->key_heads);
+    if (n % 2) fetch_row(h->value + row * h->value_size, h->value_size);
+    else fetch_row(h->key + row * h->size, h->size);
+}
+
 /* Block i of a head's n: from both ends in turn, so that any range of them is about the same work where later ones see more keys. */
 INLINE int64_t in_turn(int64_t i, int64_t n) { return i % 2 ? n - 1 - i / 2 : i / 2; }
+
+/* The item-th block of queries of the heads, `blocks` a head. */
+INLINE head_block block_of(const heads *h, int64_t item, int64_t blocks)
+{
+    const int64_t query = in_turn(item % blocks, blocks) * QUERIES;
+    return (head_block){ .batch = item / blocks / h->heads, .head = item / blocks % h->heads, .query = query,
+                         .queries = least(h->query_time - query, QUERIES) };
+}
+
+/* A block of queries of the `group` heads that share the item-th head of key and value. */
+INLINE head_block grad_block_of(const heads *h, int64_t item, int64_t block, int64_t group)
+{
+    const int64_t query = block / group * QUERIES;
+    return (head_block){ .batch = item / h->key_heads, .head = item % h->key_heads * group + block % group, .query = query,
+                         .queries = least(h->query_time - query, QUERIES) };
+}
 
 INLINE double heads_cost(double queries, double keys, double depth, int64_t causal)
 {
@@ -133,31 +167,39 @@ KERNEL(attention, a->batch * a->heads * pieces(a->query_time, QUERIES),
     const heads h = HEADS(a);
     const int64_t blocks = pieces(h.query_time, QUERIES), out_row = h.heads * h.value_size, all = h.batch * h.heads * h.query_time;
     float *s = (float *)worker->scratch, *panel = s + KEYS * QUERIES;
+    const int64_t group = h.heads / h.key_heads;
+    int64_t fetched = 0;                                    /* rows of the next head */
     for (int64_t item = begin; item < end; item++) {
-        head_block at = { .batch = item / blocks / h.heads, .head = item / blocks % h.heads, .query = in_turn(item % blocks, blocks) * QUERIES };
-        at.queries = least(h.query_time - at.query, QUERIES);
-        float *out = a->out + row_of(at.batch, h.query_time, at.query, h.heads, at.head) * h.value_size;
+        const head_block next = block_of(&h, least(item + 1, end - 1), blocks);
+        head_block at = block_of(&h, item, blocks);
+        const float *next_query = h.query + query_row_of(&h, &next) * h.size;
+        if (item % blocks == 0) fetched = 0;
+        float *out = a->out + query_row_of(&h, &at) * h.value_size;
         float highest[QUERIES], total[QUERIES], factor[QUERIES];
-        panel_pack(panel, h.query + row_of(at.batch, h.query_time, at.query, h.heads, at.head) * h.size, 1, h.heads * h.size, h.size, at.queries);
+        panel_pack(panel, h.query + query_row_of(&h, &at) * h.size, 1, h.heads * h.size, h.size, at.queries);
         for (int64_t i = 0; i < h.size * QUERIES; i += VL) vstore(panel + i, vload(panel + i) * vset(h.scale));
         for (int j = 0; j < QUERIES; j += VL) vstore(highest + j, vset(-INFINITY)), vstore(total + j, vset(0));
         int64_t stop = h.causal ? least(h.key_time, at.query + at.queries) : h.key_time;
         while (at.key < stop) {
             at.keys = least(stop - at.key, KEYS);
             score(&h, &at, panel, s);
-            for (int j = 0; j < QUERIES; j += VL) {
-                const vf before = vload(highest + j);
-                vf high = before, sum = vset(0);
-                for (int64_t i = 0; i < at.keys; i++) high = vmax(high, vload(s + i * QUERIES + j));
-                for (int64_t i = 0; i < at.keys; i++) {
-                    const vf p = vexp(vload(s + i * QUERIES + j) - high);
-                    vstore(s + i * QUERIES + j, p);
-                    sum += p;
+            vf high[VECTORS], sum[VECTORS];
+            UNROLL for (int j = 0; j < VECTORS; j++) high[j] = vload(highest + j * VL), sum[j] = vset(0);
+            for (int64_t i = 0; i < at.keys; i++)
+                UNROLL for (int j = 0; j < VECTORS; j++) high[j] = vgreater(vload(s + i * QUERIES + j * VL), high[j]);
+            for (int64_t i = 0; i < at.keys; i++) {
+                UNROLL for (int j = 0; j < VECTORS; j++) {
+                    const vf p = vexp_negative(vload(s + i * QUERIES + j * VL) - high[j]);
+                    vstore(s + i * QUERIES + j * VL, p);
+                    sum[j] += p;
                 }
-                const vf f = vexp(before - high);
-                vstore(highest + j, high);
-                vstore(factor + j, f);
-                vstore(total + j, vfma(vload(total + j), f, sum));
+                fetch_key(&h, (item / blocks + 1) / group, fetched++);
+            }
+            for (int j = 0; j < VECTORS; j++) {
+                const vf f = vexp_negative(vload(highest + j * VL) - high[j]);
+                vstore(highest + j * VL, high[j]);
+                vstore(factor + j * VL, f);
+                vstore(total + j * VL, vfma(vload(total + j * VL), f, sum[j]));
             }
             for (int64_t i = 0; h.draw && i < at.keys; i += 2) {
                 const philox p = draw_pair(&h, &at, i);
@@ -173,9 +215,11 @@ KERNEL(attention, a->batch * a->heads * pieces(a->query_time, QUERIES),
             at.key += at.keys;
             if (at.key == stop) stop = keys_seen(&h, &at, highest);
         }
-        for (int64_t j = 0; j < at.queries; j++)
+        for (int64_t j = 0; j < at.queries; j++) {
+            if (j < next.queries) fetch_row(next_query + j * h.heads * h.size, h.size);
             for (int64_t c = 0; c < h.value_size; c += VL)
                 vstore_n(out + j * out_row + c, vload_n(out + j * out_row + c, h.value_size - c) / vset(total[j]), h.value_size - c);
+        }
         const int64_t first = (at.batch * h.heads + at.head) * h.query_time + at.query;
         for (int64_t j = 0; a->extent && j < QUERIES; j += VL) {
             vstore_n(a->extent + first + j, vload(highest + j), most(at.queries - j, 0));
@@ -184,10 +228,26 @@ KERNEL(attention, a->batch * a->heads * pieces(a->query_time, QUERIES),
     }
 }
 
-/* Rows of a head set to 0. */
-static void clear_rows(float *x, int64_t row, int64_t rows, int64_t columns)
+/* along[j] = d_out[j] . out[j] for QUERIES rows, of which `rows` are there. */
+static void row_products(float *along, const float *d_out, const float *out, int64_t row, int64_t rows, int64_t columns)
 {
-    for (int64_t i = 0; i < rows; i++) memset(x + i * row, 0, (size_t)columns * sizeof(float));
+    for (int64_t first = 0; first < QUERIES; first += VL) {
+        vf sums[VL][SUM16] = {{{0}}};
+        for (int64_t j = 0; j < least(rows - first, VL); j++) {
+            const float *x = d_out + (first + j) * row, *y = out + (first + j) * row;
+            EACH_OF_SUM16(k, c, width, columns, { sums[j][k] = vfma(vload_n(x + c, width), vload_n(y + c, width), sums[j][k]); });
+        }
+        vstore(along + first, vsums16(sums));
+    }
+}
+
+/* Sums over queries, some rows of keys by `columns`: added to the first `done` rows of out, and stored in the others. */
+static void add_keys(float *out, int64_t out_row, int64_t done, const float *left, const float *right, int64_t right_row, int64_t rows, int64_t depth,
+                     int64_t columns)
+{
+    const int64_t old = most(least(done, rows), 0);
+    if (old) add_rows(out, out_row, left, QUERIES, 1, right, right_row, old, depth, columns, 1);
+    if (rows > old) add_rows(out + old * out_row, out_row, left + old * QUERIES, QUERIES, 1, right, right_row, rows - old, depth, columns, 0);
 }
 
 /* Gradients of attention; the probabilities are computed again, from `extent`.
@@ -232,35 +292,30 @@ KERNEL(attention_grad, a->batch * a->key_heads,
     const int64_t all = h.batch * h.heads * h.query_time;
     float *p = (float *)worker->scratch, *d = p + KEYS * QUERIES, *panel = d + KEYS * QUERIES, *d_panel = panel + h.size * QUERIES;
     for (int64_t item = begin; item < end; item++) {
-        head_block at = { .batch = item / h.key_heads, .head = item % h.key_heads * group };
+        const int64_t n = group * pieces(h.query_time, QUERIES);
+        head_block at = grad_block_of(&h, item, 0, group);
         float *d_key = a->d_key ? a->d_key + key_row(&h, &at) * h.size : 0, *d_value = a->d_value ? a->d_value + key_row(&h, &at) * h.value_size : 0;
         const int64_t d_key_row = h.key_heads * h.size, d_value_row = h.key_heads * h.value_size;
-        if (d_key) clear_rows(d_key, d_key_row, h.key_time, h.size);
-        if (d_value) clear_rows(d_value, d_value_row, h.key_time, h.value_size);
-        for (int64_t block = 0; block < group * pieces(h.query_time, QUERIES); block++) {
-            at.head = item % h.key_heads * group + block % group;
-            at.query = block / group * QUERIES;
-            at.queries = least(h.query_time - at.query, QUERIES);
-            const int64_t row = row_of(at.batch, h.query_time, at.query, h.heads, at.head);
+        int64_t done = 0, fetched = 0;                      /* keys whose gradients have begun; rows of the next head */
+        for (int64_t block = 0; block < n; block++) {
+            const int64_t ahead = block + 1 < n ? block + 1 : 0, next_item = least(ahead ? item : item + 1, end - 1);
+            const head_block next = grad_block_of(&h, next_item, ahead, group);
+            at = grad_block_of(&h, item, block, group);
+            const int64_t row = query_row_of(&h, &at), next_row = query_row_of(&h, &next);
             const int64_t first = (at.batch * h.heads + at.head) * h.query_time + at.query;
             const float *query = h.query + row * h.size, *d_out = a->d_out + row * h.value_size, *out = a->out + row * h.value_size;
             float highest[QUERIES], share[QUERIES], along[QUERIES];        /* along[j]: d_out . out */
             panel_pack(panel, query, 1, query_row, h.size, at.queries);
             for (int64_t i = 0; i < h.size * QUERIES; i += VL) vstore(panel + i, vload(panel + i) * vset(h.scale));
             panel_pack(d_panel, d_out, 1, out_row, h.value_size, at.queries);
+            row_products(along, d_out, out, out_row, at.queries, h.value_size);
             for (int64_t j = 0; j < QUERIES; j++) {
                 highest[j] = j < at.queries ? a->extent[first + j] : INFINITY;              /* so that p is 0 */
                 share[j] = j < at.queries ? 1 / a->extent[all + first + j] : 0;
-                vf s[SUM16];
-                for (int i = 0; i < SUM16; i++) s[i] = vset(0);
-                for (int64_t c = 0; j < at.queries && c < h.value_size; c += 16)
-                    for (int i = 0; i < SUM16; i++) {
-                        const int64_t n = most(h.value_size - c - i * VL, 0);
-                        s[i] = vfma(vload_n(d_out + j * out_row + c + i * VL, n), vload_n(out + j * out_row + c + i * VL, n), s[i]);
-                    }
-                along[j] = vsum16(s);
             }
             const int64_t stop = keys_seen(&h, &at, highest);
+            int64_t fetched_rows = 0;                       /* of query, d_out and out, for the next block */
+            const int64_t at_once = pieces(3 * QUERIES, most(stop / 2, 1));
             for (at.key = 0; at.key < stop; at.key += KEYS) {
                 at.keys = least(stop - at.key, KEYS);
                 score(&h, &at, panel, p);
@@ -274,7 +329,7 @@ KERNEL(attention_grad, a->batch * a->key_heads,
                     if (h.draw) bits = draw_pair(&h, &at, i);
                     for (int j = 0; j < QUERIES * least(at.keys - i, 2); j += VL) {
                         float *to_p = p + i * QUERIES + j, *to_d = d + i * QUERIES + j;
-                        const vf s = vload(to_p), x = vexp(s - vload(highest + j % QUERIES)) * vload(share + j % QUERIES);
+                        const vf s = vload(to_p), x = vexp_negative(s - vload(highest + j % QUERIES)) * vload(share + j % QUERIES);
                         vf g = vload(to_d), y = x;
                         if (h.draw) {
                             g = drop(g, bits.bits + j, h.threshold, vset(h.kept));
@@ -283,19 +338,30 @@ KERNEL(attention_grad, a->batch * a->key_heads,
                         vstore(to_p, y);
                         vstore(to_d, vpick(s == vset(UNSEEN), vset(0), x * (g - vload(along + j % QUERIES))));
                     }
+                    fetch_key(&h, item + 1, fetched++);
+                    fetch_key(&h, item + 1, fetched++);
+                    for (int64_t k = fetched_rows; k < least(fetched_rows + at_once, 3 * next.queries); k++) {
+                        if (k % 3 == 0) fetch_row(h.query + next_row * h.size + k / 3 * query_row, h.size);
+                        else fetch_row((k % 3 == 1 ? a->d_out : a->out) + next_row * h.value_size + k / 3 * out_row, h.value_size);
+                    }
+                    fetched_rows += at_once;
                 }
                 if (a->d_scores)
                     for (int64_t j = 0; j < at.queries; j++)
                         for (int64_t i = 0; i < at.keys; i++) a->d_scores[(first + j) * h.key_time + at.key + i] = d[i * QUERIES + j];
                 for (int64_t i = 0; i < at.keys * QUERIES; i += VL) vstore(d + i, vload(d + i) * vset(h.scale));
                 if (d_value)
-                    add_rows(d_value + at.key * d_value_row, d_value_row, p, QUERIES, 1, d_out, out_row, at.keys, at.queries, h.value_size, 1);
-                if (d_key)
-                    add_rows(d_key + at.key * d_key_row, d_key_row, d, QUERIES, 1, query, query_row, at.keys, at.queries, h.size, 1);
+                    add_keys(d_value + at.key * d_value_row, d_value_row, done - at.key, p, d_out, out_row, at.keys, at.queries, h.value_size);
+                if (d_key) add_keys(d_key + at.key * d_key_row, d_key_row, done - at.key, d, query, query_row, at.keys, at.queries, h.size);
                 if (a->d_query)
                     add_rows(a->d_query + row * h.size, query_row, d, 1, QUERIES, h.key + key_row(&h, &at) * h.size, d_key_row, at.queries, at.keys,
                              h.size, at.key > 0);
             }
+            done = most(done, stop);
+        }
+        for (; done < h.key_time; done++) {                 /* keys that no query sees */
+            if (d_key) memset(d_key + done * d_key_row, 0, (size_t)h.size * sizeof(float));
+            if (d_value) memset(d_value + done * d_value_row, 0, (size_t)h.value_size * sizeof(float));
         }
     }
 }

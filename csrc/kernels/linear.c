@@ -24,6 +24,7 @@ typedef struct product {
     const float *bias, *residual;                /* as in struct tile */
     int64_t rows, columns, depth, activation, accumulate;
     float *keep;
+    int64_t keep_streams;
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
@@ -91,7 +92,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
                 s.out = t->out + i * t->out_row + j;
-                s.keep = t->keep ? t->keep + i * t->out_row + j : 0;
+                s.keep = t->keep ? t->keep + i * t->out_row + j : 0, s.keep_streams = t->keep_streams;
                 s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
             }
@@ -255,7 +256,7 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
         else product_row(&u, row, column, columns);
         const int64_t from = row * t->out_row + column;
         if (after)
-            tile_end(t->out + from, t->residual ? t->residual + from : 0, t->keep ? t->keep + from : 0, t->out_row, rows, columns, t->activation);
+            tile_end(t->out + from, t->residual ? t->residual + from : 0, t->keep ? t->keep + from : 0, 0, t->out_row, rows, columns, t->activation);
     }
 }
 
@@ -286,6 +287,7 @@ static int64_t product_cells_of_unit(int64_t rows, int64_t columns, int64_t dept
     const cells s = product_cells(rows, columns, split ? split : depth, split ? most(pieces(depth, split), 1) : 1);
     return split ? s.down * s.across : s.across;
 }
+enum { KEPT = 1 << 20 };        /* numbers from which what only the backward pass reads is not worth a place in the caches */
 
 /* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
    right_panel: 0, or right is what `pack` made, its panels so many numbers apart and right_depth 32; not for 1 row nor below 17 columns.
@@ -324,7 +326,7 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
 {
     const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
     const cells s = product_cells(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
-    const int64_t each = s.down * s.across;
+    const int64_t each = s.down * s.across, keep_streams = a->keep && a->rows * a->columns >= KEPT && (uintptr_t)a->keep % 64 == 0 && a->columns % 16 == 0;
     for (int64_t n = begin / each; n * each < end; n++) {
         const int64_t part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const product t = {
@@ -335,10 +337,11 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
             .b_depth = a->right_depth, .b_column = a->right_column, .b_panel = a->right_panel, .bias = a->bias,
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
             .activation = a->activation, .accumulate = a->accumulate, .keep = a->keep ? a->keep + n * a->rows * a->columns : 0,
-            .residual = a->residual ? a->residual + n * a->rows * a->columns : 0,
+            .residual = a->residual ? a->residual + n * a->rows * a->columns : 0, .keep_streams = keep_streams,
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
+    if (keep_streams) vstreams_end();
 }
 
 enum { INNER_PIECE = 4096 };
@@ -424,10 +427,29 @@ INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, f
     return activation == ACT_GELU ? d * vgelu_slope(s) : activation == ACT_SILU ? d * vsilu_slope(s) : activate_grad(d, s, activation);
 }
 
+/* Columns of a piece of rows that are one item: all, as memory is fetched ahead along whole rows only, unless pieces are few. */
+INLINE int64_t piece_columns(int64_t rows, int64_t columns, int64_t split) { return pieces(rows, split) < 8 ? least(columns, 256) : columns; }
+
+/* Of `together` rows, `row` numbers apart, with the activation known to the compiler. */
+INLINE void rows_d_z(float *d_z, float *sums, const float *d_y, const float *s, int64_t columns, int64_t row, const int64_t activation,
+                     const int together)
+{
+    EACH_VECTOR(j, width, columns, {
+        vf sum = sums ? vload_n(sums + j, width) : vset(0);
+        UNROLL for (int r = 0; r < together; r++) {
+            const vf d = product_grad(vload_n(d_y + r * row + j, width), vload_n(s + r * row + j, width), activation);
+            vstore_n(d_z + r * row + j, d, width);
+            sum = sum + d;
+        }
+        if (sums) vstore_n(sums + j, sum, width);
+    });
+}
+
 /* d_z = d_y times the derivative of the activation of a matrix product, and sums[k, j] = sum of d_z[i, j] over the rows i of piece k.
-   One item: a piece of `split` rows by 64 columns. */
-KERNEL_BY_ROWS(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
-       least(a->rows, a->split) * least(a->columns, 64) * (a->activation >= ACT_GELU ? 7 : 2), a->rows, a->split, pieces(a->columns, 64),
+   One item: a piece of `split` rows, or 256 of its columns. */
+KERNEL_BY_ROWS(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, piece_columns(a->rows, a->columns, a->split)),
+       least(a->rows, a->split) * piece_columns(a->rows, a->columns, a->split) * (a->activation >= ACT_GELU ? 7 : 2),
+       a->rows, a->split, pieces(a->columns, piece_columns(a->rows, a->columns, a->split)),
        (4 * a->split * a->columns, 4 * a->columns, 4 * a->split * a->columns, 4 * a->split * a->columns),
     float *d_z;                   /* (rows, columns) */
     OPTIONAL float *sums;         /* (ceil(rows / split), columns) */
@@ -438,33 +460,20 @@ KERNEL_BY_ROWS(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, 64),
     int64_t split;
     int64_t activation;)
 {
-    const int64_t across = pieces(a->columns, 64), activation = a->activation;
+    const int64_t n = a->columns, wide = piece_columns(a->rows, n, a->split), across = pieces(n, wide);
     for (int64_t i = begin; i < end; i++) {
-        const int64_t k = i / across, first = i % across * 64, columns = least(64, a->columns - first);
-        const int64_t rows = least(a->rows - k * a->split, a->split), at = k * a->split * a->columns + first;
-        for (int64_t j = 0; j < columns; j += 4 * VL) {
-            vf sum[4] = { vset(0), vset(0), vset(0), vset(0) };
-            const float *d_y = a->d_y + at + j, *s = a->s + at + j;
-            float *d_z = a->d_z + at + j;
-            const int64_t left = columns - j;
-            if (left >= 4 * VL && activation == ACT_RELU)
-                for (int64_t r = 0; r < rows; r++)
-                    UNROLL for (int v = 0; v < 4; v++) {
-                        const int64_t o = r * a->columns + v * VL;
-                        const vf d = activate_grad(vload(d_y + o), vload(s + o), ACT_RELU);
-                        vstore(d_z + o, d);
-                        sum[v] = sum[v] + d;
-                    }
-            else
-                for (int64_t r = 0; r < rows; r++)
-                    for (int v = 0; v < 4 && v * VL < left; v++) {
-                        const int64_t o = r * a->columns + v * VL, n = left - v * VL;
-                        const vf d = product_grad(vload_n(d_y + o, n), vload_n(s + o, n), activation);
-                        vstore_n(d_z + o, d, n);
-                        sum[v] = sum[v] + d;
-                    }
-            if (a->sums)
-                for (int v = 0; v < 4 && v * VL < left; v++) vstore_n(a->sums + k * a->columns + first + j + v * VL, sum[v], left - v * VL);
+        const int64_t k = i / across, first = i % across * wide, columns = least(wide, n - first), stop = least(a->rows, (k + 1) * a->split);
+        float *sums = a->sums ? a->sums + k * n + first : 0;
+        if (sums) memset(sums, 0, (size_t)columns * sizeof(float));
+#define ROWS_D_Z(activation, together)                                                                                                     \
+    for (; r + together <= stop; r += together)                                                                                            \
+        rows_d_z(a->d_z + r * n + first, sums, a->d_y + r * n + first, a->s + r * n + first, columns, n, activation, together)
+        int64_t r = k * a->split;
+        switch (a->activation) {
+        case ACT_RELU: ROWS_D_Z(ACT_RELU, 4); ROWS_D_Z(ACT_RELU, 1); break;
+        case ACT_GELU: ROWS_D_Z(ACT_GELU, 1); break;
+        case ACT_SILU: ROWS_D_Z(ACT_SILU, 1); break;
+        default: ROWS_D_Z(a->activation, 1);
         }
     }
 }

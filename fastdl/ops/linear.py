@@ -202,6 +202,8 @@ def _merged(batch):
 def sum_columns(op, out, x, rows, columns, d_y=None, s=None, activation=0):
     """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size; with an activation, x is its gradient, made here."""
     split = 128 if rows <= 1024 else 256 if rows <= 2048 else 512
+    if activation:
+        split = min(split, max(16, 65536 // max(columns, 1)))       # what a piece reads stays in the second cache
     parts = -(-rows // split)
     to = out if parts == 1 or out is None else op.empty((parts, columns))
     if parts and activation:
@@ -296,7 +298,8 @@ class Linear(Op):
              case(x=(5, 9), kernel=(9, 70), bias=(70,), activation="gelu"),
              case(x=(18, 3), kernel=(3, 2), bias=None, activation="silu"),
              case(x=(1, 20), kernel=(20, 19), bias=(19,), activation="gelu"),
-             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"),
+             case(x=(515, 2), kernel=(2, 18), bias=(18,), activation="silu"), case(x=(257, 1), kernel=(1, 4096), bias=(4096,), activation="gelu"),
+             case(x=(142, 1), kernel=(1, 4103), bias=(4103,), activation="relu"),
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
              case(x=(29, 6), kernel=(6, 83), bias=(83,), residual=(29, 83), activation="relu6"),
