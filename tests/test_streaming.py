@@ -63,3 +63,14 @@ def test_depthwise_convolution(c_isa, rng):
         return d_x
 
     same_in_parts(gradient, x)
+
+
+def test_product_d_z(c_isa, rng):
+    d_y, s = (uniform(rng, 384 * 64, 256) for _ in range(2))
+
+    def gradient(d_y, s):
+        d_z, sums = _core.empty(s.shape), _core.empty((-(-len(s) // 512), 256))
+        kernels.product_d_z(d_z, sums, d_y, s, rows=len(s), columns=256, split=512, activation=1)
+        return d_z
+
+    same_in_parts(gradient, d_y, s)
