@@ -4,7 +4,7 @@
 /* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
    only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns. */
 enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6 };
-enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
+enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch what the next tile adds */
 
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
 INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
@@ -21,9 +21,10 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
             sum[i][j] = !t->accumulate ? vset(0) :
                         j < vectors - 1 ? vload(out + i * out_row + j * VL) : vload_part(out + i * out_row + j * VL, last);
     if (halved) UNROLL for (int i = 0; i < rows; i++) half[i] = vhalf_of(sum[i][vectors - 1]);
-    if (depth >= LONG)
+    const float *added = t->residual ? t->residual + (out - t->out) : t->accumulate || t->activation > ACT_RELU6 ? out : 0;
+    if (added && depth >= LONG)
         UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + (rows + i) * out_row + j, 1);
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(added + (rows + i) * out_row + j);
     const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
@@ -55,13 +56,18 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     if (t->residual)
         UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++) {
-                const float *x = t->residual + (out - t->out) + i * out_row + j * VL;
+                const float *x = added + i * out_row + j * VL;
                 sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x) : vload_part(x, last));
             }
     if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
         const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
         UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(limit, vrelu(sum[i][j]));
+    }
+    if (t->streamed) {
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) vstream(out + i * out_row + j * VL, sum[i][j]);
+        return;
     }
     UNROLL for (int j = 0; j < vectors; j++) {
         if (j < vectors - 1) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
@@ -120,6 +126,7 @@ void tile_multiply(const tile *whole, int64_t rows)
         const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
         columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
         tile t = *whole;
+        t.streamed = t.streamed && left >= columns;
         if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;

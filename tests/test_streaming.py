@@ -74,3 +74,11 @@ def test_product_d_z(c_isa, rng):
         return d_z
 
     same_in_parts(gradient, d_y, s)
+
+
+def test_matrix_product(c_isa, rng):
+    x, residual = uniform(rng, 65600, 24), uniform(rng, 65600, 96)
+    kernel, bias = uniform(rng, 24, 96), uniform(rng, 96)
+    for activation in None, "relu", "gelu":
+        same_in_parts(lambda x, *residual: ops.linear(x, kernel, bias, activation, *residual).numpy(), x, residual)
+    same_in_parts(lambda x: ops.linear(x, kernel, bias).numpy(), x)
