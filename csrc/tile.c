@@ -4,7 +4,7 @@
 /* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
    only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns. */
 enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6 };
-enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch the next tile's out */
+enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch what the next tile adds */
 
 /* The address of the row below. The compiler must not know all rows' addresses: it would compute them before the loop and keep them on
    the stack, which takes longer than a dozen multiply-adds. */
@@ -33,10 +33,11 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = j < vectors - 1 ? vload(x + j * VL) : vload_part(x + j * VL, last);
     }
     if (halved) UNROLL for (int i = 0; i < rows; i++) half[i] = vhalf_of(sum[i][vectors - 1]);
-    if (depth >= LONG) {
-        const float *x = next_row(out, rows * out_row);
+    const float *added = t->residual ? t->residual + (out - t->out) : t->accumulate || t->activation > ACT_RELU6 ? out : 0;
+    if (added && depth >= LONG) {
+        const float *x = next_row(added, rows * out_row);
         UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
-            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j, 1);
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j);
     }
     const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     float *copy = t->copy;
@@ -67,7 +68,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
     if (t->residual) {
-        const float *x = t->residual + (out - t->out);
+        const float *x = added;
         UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
             UNROLL for (int j = 0; j < vectors; j++)
                 sum[i][j] = sum[i][j] + (j < vectors - 1 ? vload(x + j * VL) : vload_part(x + j * VL, last));
@@ -78,6 +79,11 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     if (t->activation == ACT_RELU6)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vlesser(vset(6), sum[i][j]);
+    if (t->streamed) {
+        UNROLL for (int i = 0; i < rows; i++, out = (float *)next_row(out, out_row))
+            UNROLL for (int j = 0; j < vectors; j++) vstream(out + j * VL, sum[i][j]);
+        return;
+    }
     UNROLL for (int i = 0; i < rows; i++, out = (float *)next_row(out, out_row))
         UNROLL for (int j = 0; j < vectors; j++) {
             if (j < vectors - 1) vstore(out + j * VL, sum[i][j]);
@@ -136,6 +142,7 @@ void tile_multiply(const tile *whole, int64_t rows)
         const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
         columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
         tile t = *whole;
+        t.streamed = t.streamed && left >= columns;
         if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;

@@ -72,6 +72,8 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
     const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR;
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
+    const int in_tile = t->activation <= ACT_RELU || t->activation == ACT_RELU6;                /* stored once, then */
+    const int streamed = in_tile && t->depth <= BLOCK_DEPTH && streams(t->out, t->rows * t->columns, t->out_row);
     float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
     for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
         const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
@@ -81,7 +83,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                 .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : t->b_panel ? t->b_panel : PANEL,
                 .copy = copy_b ? copy : 0, .bias = last && t->bias ? t->bias + j : 0, .out_row = t->out_row,
                 .depth = depth, .columns = least(column + columns - j, width),
-                .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR,
+                .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR, .streamed = streamed,
             };
             if (pack) panel_pack(scratch, b, t->b_depth, t->b_column, depth, s.columns);
             for (int64_t i = row; i < row + rows; i += height) {
@@ -341,7 +343,7 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
-    if (keep_streams) vstreams_end();
+    vstreams_end();
 }
 
 enum { INNER_PIECE = 4096 };
