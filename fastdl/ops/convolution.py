@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from . import bfloat16_convolution, winograd
-from .linear import PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
+from .linear import LONG, PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
 
@@ -329,7 +329,7 @@ class Conv2D(Windows, Op):
             winograd.kernel_gradient(self, d_kernel, d_z)
         elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
-                    left_depth=size // filters, right_depth=filters, right_column=1, long=True)
+                    left_depth=size // filters, right_depth=filters, right_column=1, long=LONG)
         if d_images is not None:
             self.backward_images(d_z, d_images)
 

@@ -3,7 +3,7 @@
 from ..errors import shape_error
 from ..op import Op, case, kernels
 from .layout import move, strides_of
-from .linear import product
+from .linear import LONG, product
 from .reduction import sum as sum_
 from .shape import reshape, shape_of, transpose
 
@@ -36,7 +36,7 @@ def contract(op, out, a, b):
     axes = [(size[x], s, of_a[x], of_b[x]) for x, s in zip(to, strides_of(out.shape)) if x in batch]
     product(op, out, a, b, rows=number(rows), columns=number(columns), depth=number(depth), left_row=_stride(rows, of_a, size),
             left_depth=_stride(depth, of_a, size), right_depth=_stride(depth, of_b, size), right_column=_stride(columns, of_b, size),
-            batch=axes, long=not batch)
+            batch=axes, long=0 if batch else LONG)
 
 
 def _product(sizes):

@@ -104,18 +104,22 @@ def product_d_z(d_z, sums, d_y, s, *, rows, columns, split, activation):
         sums.reshape(-1, columns)[...] = [d[i: i + split].sum(0) for i in range(0, rows, split)]
 
 
-def split_of(depth, columns):
-    """Terms in a piece of a sum of `depth` terms for each of `columns` results; 0: one piece."""
-    if depth < 1024:
-        return 128 if depth >= 256 and columns <= 1 << 13 else 0           # small networks: their rows stay with a thread
+LONG, OF_SMALL = 1024, 256          # terms from which a sum is cut; a sum over the rows of a small network, whose rows stay with a thread
+
+
+def split_of(depth, columns, least=LONG):
+    """Terms in a piece of a sum of `depth` terms for each of `columns` results, cut from `least` terms on; 0: one piece."""
+    if depth < LONG:
+        return 128 if depth >= least and columns <= 1 << 13 else 0
     return 0 if columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
-            batch=(), activation=0, long=False, residual=None, keep=None):
+            batch=(), activation=0, long=0, residual=None, keep=None):
     """out[n] = activate(left[n] @ right[n] + bias + residual) by strides counted in elements.
 
-    long    the sum may be cut into pieces; their length depends on the sizes, so not for sums whose bits must not depend on rows
+    long    terms from which the sum may be cut into pieces, 0: never; their length depends on the sizes, so not for sums whose bits must
+            not depend on rows
     batch   axes (size, stride of out, of left, of right), the first the slowest; stride of out 0: summed over
     residual    an array like out, added before the activation; without batch and long only
     keep    for "gelu" and "silu", whose gradient needs it: an array like out for what is activated; without batch only
@@ -166,7 +170,7 @@ def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, 
                     batch=rest, activation=activation)
         return
     outer, inner = [*[(1, 0, 0, 0)] * (2 - len(batch)), *batch]
-    split = split_of(depth, rows * columns) if long and not batch else 0
+    split = split_of(depth, rows * columns, long) if long and not batch else 0
     parts = -(-depth // split) if split else 1
     to = out if parts == 1 else op.empty((parts, rows, columns))
     sizes = dict(
@@ -281,7 +285,7 @@ class Linear(Op):
             sum_columns(self, d_bias, d_z, rows, columns, d_y, self.activated, activation)
         if d_kernel is not None:
             product(self, d_kernel, self.x, d_z, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
-                    right_depth=columns, right_column=1, long=True)
+                    right_depth=columns, right_column=1, long=OF_SMALL)
         if d_x is not None and self.panels is not None:
             kernels.few_columns_d_x(d_x, d_z, self.panels, rows=rows, columns=columns, depth=depth)
         elif d_x is not None:
@@ -356,7 +360,7 @@ class MatMul(Op):
     def forward(self, out, a, b):
         self.a, self.b = a, b
         out_, a_, b_ = self._layouts()
-        self._product((out, out_), (a, a_), (b, b_), long=a.size == a_[1][1] and b.ndim < 3)      # one row: each thread its part of b
+        self._product((out, out_), (a, a_), (b, b_), long=LONG if a.size == a_[1][1] and b.ndim < 3 else 0)      # one row: each thread its part of b
 
     def _layouts(self):
         """Of the result, a and b as matrices: (leading axes, (rows, columns), their strides)."""
@@ -366,7 +370,7 @@ class MatMul(Op):
                 (a[:-2], (rows, depth), (1, rows) if self.transpose_a and len(a) > 1 else (depth, 1)),
                 (b[:-2], (depth, columns), (1, depth) if self.transpose_b and len(b) > 1 else (columns, 1)))
 
-    def _product(self, out, left, right, long=False):
+    def _product(self, out, left, right, long=0):
         """out = left @ right, each an array and its layout. Axes along which out was broadcast are summed over."""
         (out, (of_out, (rows, columns), stride)), (left, of_left), (right, of_right) = out, left, right
         if stride[1] != 1:                             # out lies transposed: out^T = right^T @ left^T
@@ -382,7 +386,7 @@ class MatMul(Op):
         if d_a is not None:
             self._product((d_a, of_a), (d_out, of_out), (self.b, _turned(of_b)))
         if d_b is not None:
-            self._product((d_b, of_b), (self.a, _turned(of_a)), (d_out, of_out), long=True)
+            self._product((d_b, of_b), (self.a, _turned(of_a)), (d_out, of_out), long=LONG)
 
     def definition(self, a, b):
         return np.matmul(a.swapaxes(-1, -2) if self.transpose_a and a.ndim > 1 else a,

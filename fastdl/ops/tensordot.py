@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import Op, case
-from .linear import product
+from .linear import LONG, product
 
 __all__ = ["dot", "tensordot"]
 
@@ -33,7 +33,7 @@ class TensorDot(Op):
         self.a, self.b = a, b
         rows, depth, columns = self._sizes()
         product(self, out, a, b, rows=rows, columns=columns, depth=depth, left_row=depth, left_depth=1, right_depth=columns,
-                right_column=1, long=self.axes == a.ndim == b.ndim)
+                right_column=1, long=LONG if self.axes == a.ndim == b.ndim else 0)
 
     def backward(self, d_out, d_a, d_b):
         rows, depth, columns = self._sizes()
@@ -42,7 +42,7 @@ class TensorDot(Op):
                     right_depth=1, right_column=columns)
         if d_b is not None:
             product(self, d_b, self.a, d_out, rows=depth, columns=columns, depth=rows, left_row=1, left_depth=depth,
-                    right_depth=columns, right_column=1, long=True)
+                    right_depth=columns, right_column=1, long=LONG)
 
     def definition(self, a, b):
         return np.tensordot(a, b, self.axes)
