@@ -432,19 +432,39 @@ INLINE vf product_grad(vf d, vf s, int64_t activation)       /* s: the result, f
 /* Columns of a piece of rows that are one item: all, as memory is fetched ahead along whole rows only, unless pieces are few. */
 INLINE int64_t piece_columns(int64_t rows, int64_t columns, int64_t split) { return pieces(rows, split) < 8 ? least(columns, 256) : columns; }
 
-/* Of `together` rows, `row` numbers apart, with the activation known to the compiler. */
-INLINE void rows_d_z(float *d_z, float *sums, const float *d_y, const float *s, int64_t columns, int64_t row, const int64_t activation,
-                     const int together)
+/* Of a piece of rows, `row` numbers apart, with the activation known to the compiler. Few columns, which lie together anyhow, are taken
+   down the rows with their sums in registers; of ReLU's short work, else, four rows share a load of the sums. */
+INLINE void piece_d_z(float *d_z, float *sums, const float *d_y, const float *s, int64_t rows, int64_t columns, int64_t row, const int64_t activation)
 {
-    EACH_VECTOR(j, width, columns, {
-        vf sum = sums ? vload_n(sums + j, width) : vset(0);
-        UNROLL for (int r = 0; r < together; r++) {
-            const vf d = product_grad(vload_n(d_y + r * row + j, width), vload_n(s + r * row + j, width), activation);
-            vstore_n(d_z + r * row + j, d, width);
-            sum = sum + d;
-        }
-        if (sums) vstore_n(sums + j, sum, width);
-    });
+    enum { TOGETHER = 4 };
+    int64_t first = 0, r = 0;
+    for (; row <= (activation == ACT_RELU ? 256 : 64) && first + 4 * VL <= columns; first += 4 * VL) {
+        vf sum[4] = { vset(0), vset(0), vset(0), vset(0) };
+        for (int64_t at = first; at < rows * row; at += row)
+            UNROLL for (int v = 0; v < 4; v++) {
+                const vf d = product_grad(vload(d_y + at + v * VL), vload(s + at + v * VL), activation);
+                vstore(d_z + at + v * VL, d);
+                sum[v] = sum[v] + d;
+            }
+        if (sums) UNROLL for (int v = 0; v < 4; v++) vstore(sums + first + v * VL, sum[v]);
+    }
+    if (first == columns) return;
+    sums = sums ? sums + first : 0, d_z += first, d_y += first, s += first, columns -= first;
+    if (sums) memset(sums, 0, (size_t)columns * sizeof(float));
+#define ROWS_D_Z(together)                                                                                                                 \
+    for (; r + together <= rows; r += together)                                                                                            \
+        EACH_VECTOR(j, width, columns, {                                                                                                   \
+            vf sum = sums ? vload_n(sums + j, width) : vset(0);                                                                            \
+            UNROLL for (int k = 0; k < together; k++) {                                                                                    \
+                const int64_t at = (r + k) * row + j;                                                                                      \
+                const vf d = product_grad(vload_n(d_y + at, width), vload_n(s + at, width), activation);                                   \
+                vstore_n(d_z + at, d, width);                                                                                              \
+                sum = sum + d;                                                                                                             \
+            }                                                                                                                              \
+            if (sums) vstore_n(sums + j, sum, width);                                                                                      \
+        })
+    if (activation == ACT_RELU) ROWS_D_Z(TOGETHER);
+    ROWS_D_Z(1);
 }
 
 /* d_z = d_y times the derivative of the activation of a matrix product, and sums[k, j] = sum of d_z[i, j] over the rows i of piece k.
@@ -464,18 +484,15 @@ KERNEL_BY_ROWS(product_d_z, pieces(a->rows, a->split) * pieces(a->columns, piece
 {
     const int64_t n = a->columns, wide = piece_columns(a->rows, n, a->split), across = pieces(n, wide);
     for (int64_t i = begin; i < end; i++) {
-        const int64_t k = i / across, first = i % across * wide, columns = least(wide, n - first), stop = least(a->rows, (k + 1) * a->split);
+        const int64_t k = i / across, first = i % across * wide, columns = least(wide, n - first), at = k * a->split * n + first;
+        const int64_t rows = least(a->rows - k * a->split, a->split);
         float *sums = a->sums ? a->sums + k * n + first : 0;
-        if (sums) memset(sums, 0, (size_t)columns * sizeof(float));
-#define ROWS_D_Z(activation, together)                                                                                                     \
-    for (; r + together <= stop; r += together)                                                                                            \
-        rows_d_z(a->d_z + r * n + first, sums, a->d_y + r * n + first, a->s + r * n + first, columns, n, activation, together)
-        int64_t r = k * a->split;
+#define PIECE(activation) piece_d_z(a->d_z + at, sums, a->d_y + at, a->s + at, rows, columns, n, activation)
         switch (a->activation) {
-        case ACT_RELU: ROWS_D_Z(ACT_RELU, 4); ROWS_D_Z(ACT_RELU, 1); break;
-        case ACT_GELU: ROWS_D_Z(ACT_GELU, 1); break;
-        case ACT_SILU: ROWS_D_Z(ACT_SILU, 1); break;
-        default: ROWS_D_Z(a->activation, 1);
+        case ACT_RELU: PIECE(ACT_RELU); break;
+        case ACT_GELU: PIECE(ACT_GELU); break;
+        case ACT_SILU: PIECE(ACT_SILU); break;
+        default: PIECE(a->activation);
         }
     }
 }
