@@ -110,6 +110,7 @@
     /* few_channels */                                                                                                \
     _(conv2d_few_channels)                                                                                            \
     _(conv2d_d_few_channels)                                                                                          \
+    _(conv2d_d_kernel_few_channels)                                                                                   \
                                                                                                                       \
     /* pooled_convolution */                                                                                          \
     _(pooled_conv2d)                                                                                                  \

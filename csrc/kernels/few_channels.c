@@ -124,6 +124,171 @@ KERNEL(conv2d_few_channels, a->batch * a->out_height,
     }
 }
 
+/* ---- the gradients of the kernel and the bias ---- */
+
+enum { SUM_NUMBERS = 9, SUM_FILTERS = VL == 16 ? 64 : 2 * VL, SUM_FLOATS = 1 << 16, SUM_ACROSS = 512 };     /* at once; of d_out in a band */
+#if VL == 16
+#define ALL_SUMS(F) F(1, 1) F(2, 1) F(3, 1) F(4, 1) F(5, 1) F(6, 1) F(7, 1) F(8, 1) F(9, 1) \
+    F(1, 2) F(2, 2) F(3, 2) F(4, 2) F(5, 2) F(6, 2) F(7, 2) F(8, 2) F(9, 2) F(1, 4) F(2, 4) F(3, 4) F(4, 4) F(5, 4) F(6, 4)
+#else
+#define ALL_SUMS(F) F(1, 1) F(2, 1) F(3, 1) F(4, 1) F(5, 1) F(6, 1) F(1, 2) F(2, 2) F(3, 2) F(4, 2) F(5, 2) F(6, 2)
+#endif
+
+/* For some numbers of the patches and up to 4 * VL filters, their products with d, summed over rows x n pixels. */
+typedef struct band_sums {
+    float *d_kernel;                    /* added to */
+    const float *d, *band;
+    const int64_t *offset;              /* of the numbers, in the band */
+    int64_t rows, n, step, down;        /* in the band, from a pixel to the next, along a row and down */
+    int64_t d_pixel, d_row;             /* in d */
+    int64_t filters, columns;
+} band_sums;
+
+/* vectors 1: maybe part of one; else whole ones. */
+INLINE void sums_part(const band_sums *t, int64_t number, const int numbers, const int vectors)
+{
+    const int64_t filters = t->filters, step = t->step, d_pixel = t->d_pixel, *offset = t->offset + number;
+    const vpart part = vpart_of(t->columns);
+    float *d_kernel = t->d_kernel + number * filters;
+    vf sum[SUM_NUMBERS][4];
+    UNROLL for (int k = 0; k < numbers; k++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            sum[k][j] = vectors == 1 ? vload_part(d_kernel + k * filters, part) : vload(d_kernel + k * filters + j * VL);
+    for (int64_t row = 0; row < t->rows; row++) {
+        const float *d = t->d + row * t->d_row, *at = t->band + row * t->down;
+        for (int64_t x = t->n; x > 0; x--, d += d_pixel, at += step) {
+            vf v[4];
+            UNROLL for (int j = 0; j < vectors; j++) v[j] = vectors == 1 ? vload_part(d, part) : vload(d + j * VL);
+            UNROLL for (int k = 0; k < numbers; k++) {
+                const vf y = vset(at[offset[k]]);
+                UNROLL for (int j = 0; j < vectors; j++) sum[k][j] = vfma(y, v[j], sum[k][j]);
+            }
+        }
+    }
+    UNROLL for (int k = 0; k < numbers; k++)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (vectors == 1) vstore_n(d_kernel + k * filters, sum[k][j], t->columns);
+            else vstore(d_kernel + k * filters + j * VL, sum[k][j]);
+        }
+}
+
+typedef void sums_function(const band_sums *, int64_t number);
+#define DEFINED(k, v) static void sums_##k##_##v(const band_sums *t, int64_t number) { sums_part(t, number, k, v); }
+#define LISTED(k, v) [v][k] = sums_##k##_##v,
+ALL_SUMS(DEFINED)
+static sums_function *const sums_functions[5][SUM_NUMBERS + 1] = { ALL_SUMS(LISTED) };
+#undef DEFINED
+#undef LISTED
+
+/* d, unless it is null: the gradient before the activation of n pixels; its column sums are added to d_bias, unless that is null. */
+INLINE void band_gradient(const band_sums *t, float *d, float *d_bias, const float *d_out, const float *out, const int vectors, int64_t activation)
+{
+    const int64_t filters = t->filters, d_pixel = t->d_pixel;
+    const vpart part = vpart_of(t->columns);
+    vf sum[4];
+    UNROLL for (int j = 0; j < vectors; j++) sum[j] = !d_bias ? vset(0) : vectors == 1 ? vload_part(d_bias, part) : vload(d_bias + j * VL);
+    for (int64_t i = t->n; i > 0; i--, d_out += filters) {
+        UNROLL for (int j = 0; j < vectors; j++) {
+            vf x = vectors == 1 ? vload_part(d_out, part) : vload(d_out + j * VL);
+            if (activation) x = activate_grad(x, vectors == 1 ? vload_part(out, part) : vload(out + j * VL), activation);
+            if (d && vectors == 1) vstore_n(d, x, t->columns);
+            else if (d) vstore(d + j * VL, x);
+            sum[j] = sum[j] + x;
+        }
+        if (d) d += d_pixel;
+        if (activation) out += filters;
+    }
+    UNROLL for (int j = 0; j < vectors && d_bias; j++) {
+        if (vectors == 1) vstore_n(d_bias, sum[j], t->columns);
+        else vstore(d_bias + j * VL, sum[j]);
+    }
+}
+
+static void band_gradients(const band_sums *t, float *d, float *d_bias, const float *d_out, const float *out, int64_t vectors, int64_t activation)
+{
+    if (activation == ACT_RELU && vectors == 4) band_gradient(t, d, d_bias, d_out, out, 4, ACT_RELU);
+    else if (activation == ACT_RELU && vectors == 2) band_gradient(t, d, d_bias, d_out, out, 2, ACT_RELU);
+    else if (vectors == 4) band_gradient(t, d, d_bias, d_out, out, 4, activation);
+    else if (vectors == 2) band_gradient(t, d, d_bias, d_out, out, 2, activation);
+    else band_gradient(t, d, d_bias, d_out, out, 1, activation);
+}
+
+/* As conv2d_d_kernel, for one group and no dilation, and pieces of whole rows.  One item: one piece. */
+KERNEL(conv2d_d_kernel_few_channels, pieces(a->batch * a->out_height * a->out_width, a->piece),
+       a->piece / 5.0 * a->kernel_height * a->kernel_width * a->channels * a->filters,
+    float *d_kernel;      /* (pieces, kernel_height, kernel_width, channels, filters) */
+    OPTIONAL float *d_bias;       /* (pieces, filters) */
+    OPTIONAL float *d_z;          /* (batch, out_height, out_width, filters) */
+    const float *d_out;   /* (batch, out_height, out_width, filters) */
+    OPTIONAL const float *out;    /* (batch, out_height, out_width, filters); None where activation is linear */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t filters;
+    int64_t kernel_height;
+    int64_t kernel_width;
+    int64_t stride_height;
+    int64_t stride_width;
+    int64_t top;
+    int64_t left;
+    int64_t activation;
+    int64_t piece;)
+{
+    const int64_t channels = a->channels, filters = a->filters, run = a->kernel_width * channels, depth = a->kernel_height * run;
+    const int64_t step = a->stride_width * channels, line = a->width * channels, all_rows = a->batch * a->out_height;
+    const int64_t most_pixels = least((BAND_FLOATS / a->kernel_height - run) / step + 1, SUM_ACROSS);
+    const int64_t across = most(least(most_pixels, a->out_width), 1);
+    const int64_t length = (across - 1) * step + run, pitch = band_pitch(a->kernel_height, length, line);
+    const int64_t seen = (BAND_FLOATS / pitch - a->kernel_height) / a->stride_height + 1;
+    const int64_t most_rows = most(least(least(seen, SUM_FLOATS / (across * least(filters, SUM_FILTERS))), BAND_ROWS), 1);
+    float *band_copy = (float *)worker->scratch, *d_copy = band_copy + 2 * BAND_FLOATS;
+    int64_t offset[FEW_DEPTH];
+    patch_offsets(offset, depth, run, pitch, 1);
+    for (int64_t i = begin; i < end; i++) {
+        float *d_kernel = a->d_kernel + i * depth * filters, *d_bias = a->d_bias ? a->d_bias + i * filters : 0;
+        memset(d_kernel, 0, (size_t)(depth * filters) * sizeof(float));
+        if (d_bias) memset(d_bias, 0, (size_t)filters * sizeof(float));
+        const int64_t stop = least((i + 1) * (a->piece / a->out_width), all_rows);
+        for (int64_t row = i * (a->piece / a->out_width), rows; row < stop; row += rows) {
+            const int64_t y = row % a->out_height;
+            rows = least(least(stop - row, a->out_height - y), most_rows);
+            for (int64_t x = 0; x < a->out_width; x += across) {
+                const int64_t n = least(a->out_width - x, across);
+                const float *band = band_at(band_copy, a->images + row / a->out_height * a->height * line, a->height, a->width, channels,
+                                            y * a->stride_height - a->top, (rows - 1) * a->stride_height + a->kernel_height,
+                                            x * a->stride_width - a->left, length - (across - n) * step, pitch);
+                for (int64_t q = 0, m; q < filters; q += m) {
+                    const int64_t left = filters - q, at = (row * a->out_width + x) * filters + q;
+                    m = VL == 16 && left >= 4 * VL ? 4 * VL : left >= 2 * VL ? 2 * VL : least(left, VL);
+                    const int copied = a->d_z || a->activation;
+                    float *copy = a->d_z ? a->d_z + at : d_copy;
+                    const band_sums t = {
+                        d_kernel + q, copied ? copy : a->d_out + at, band, offset, rows, n, step, a->stride_height * pitch,
+                        copied && !a->d_z ? m : filters, copied && !a->d_z ? n * m : a->out_width * filters, filters, m,
+                    };
+                    const int64_t v = most(m / VL, 1);
+                    for (int64_t r = 0; r < rows && (copied || d_bias); r++) {
+                        const int64_t from = at + r * a->out_width * filters;
+                        band_gradients(&t, copied ? copy + r * t.d_row : 0, d_bias ? d_bias + q : 0, a->d_out + from, a->out ? a->out + from : 0,
+                                       v, a->activation);
+                    }
+                    int64_t at_once = SUM_NUMBERS;
+                    while (!sums_functions[v][at_once]) at_once--;
+                    const int64_t parts = pieces(depth, at_once);
+                    for (int64_t k = 0; k < parts; k++) {
+                        const int64_t number = tile_begin(depth, parts, k);
+                        sums_functions[v][tile_begin(depth, parts, k + 1) - number](&t, number);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /* ---- the gradient of the images ----
 
    A number of the images is a sum over places of the kernel and over filters, along which vectors lie: lane l takes the filters l, l + 16 …,

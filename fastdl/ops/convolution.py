@@ -197,6 +197,11 @@ def conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height,
         d_kernel[:, :, g] = rows.transpose(0, 2, 1) @ d[:, :, g * columns:(g + 1) * columns]
 
 
+@twin(flops=lambda **sizes: _flops(**sizes, groups=1))
+def conv2d_d_kernel_few_channels(d_kernel, d_bias, d_z, d_out, out, images, **sizes):
+    conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, groups=1, dilation_height=1, dilation_width=1, **sizes)
+
+
 # ---- ops --------------------------------------------------------------------------------------------------------------
 
 class Windows:
@@ -299,11 +304,18 @@ class Conv2D(Windows, Op):
                 kernels.pack(panels[g * each:(g + 1) * each], flat[g * columns:], depth=depth, columns=columns, row=filters, column=1)
 
         panels = self.prepared((self.groups * each,), pack, kernel)
-        if self.groups == 1 and taken < FEW and depth <= FEW_DEPTH and pair(self.dilation) == (1, 1):
-            sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width")}
-            kernels.conv2d_few_channels(out, images, panels, bias, **sizes, filters=filters, activation=self.act)
+        if self.few_channels():
+            kernels.conv2d_few_channels(out, images, panels, bias, **self.undilated(), filters=filters, activation=self.act)
             return
         kernels.conv2d(out, images, panels, bias, **self.sizes, filters=filters, groups=self.groups, activation=self.act)
+
+    def few_channels(self):
+        """Whether csrc/kernels/few_channels.c takes the images and the gradient of the kernel."""
+        kernel_height, kernel_width, taken, _ = self.kernel.shape
+        return self.groups == 1 and taken < FEW and kernel_height * kernel_width * taken <= FEW_DEPTH and pair(self.dilation) == (1, 1)
+
+    def undilated(self):
+        return {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width")}
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         size, filters = self.kernel.size, self.kernel.shape[3]
@@ -311,12 +323,17 @@ class Conv2D(Windows, Op):
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
-            piece = max(512, -(-self.pixels // (16 if size > 8192 else 64)))
+            piece, few = max(512, -(-self.pixels // (16 if size > 8192 else 64))), not self.bfloat16 and self.few_channels()
+            if few:                                                 # whole rows
+                piece = -(-piece // d_out.shape[2]) * d_out.shape[2]
             count = -(-self.pixels // piece)
             parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
-            conv2d_d_kernel = kernels.conv2d_d_kernel_bf16 if self.bfloat16 else kernels.conv2d_d_kernel
-            conv2d_d_kernel(parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images, **self.sizes,
-                            filters=filters, groups=self.groups, activation=self.act, piece=piece)
+            arrays = parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images
+            if few:
+                kernels.conv2d_d_kernel_few_channels(*arrays, **self.undilated(), filters=filters, activation=self.act, piece=piece)
+            else:
+                conv2d_d_kernel = kernels.conv2d_d_kernel_bf16 if self.bfloat16 else kernels.conv2d_d_kernel
+                conv2d_d_kernel(*arrays, **self.sizes, filters=filters, groups=self.groups, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
