@@ -244,12 +244,17 @@ INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, c
     tile_multiply(&t, n);
 }
 
-/* to (batch, time, columns) = d */
-INLINE void gate_spill(const gate_run *r, float *to, const float *d, int64_t d_row, int64_t columns)
+/* to (batch, time, columns) = d, of an array of `size` numbers */
+INLINE void gate_spill(const gate_run *r, float *to, int64_t size, const float *d, int64_t d_row, int64_t columns)
 {
+    const int streamed = streams(to, size, columns);
     for (int64_t s = 0; s < r->steps; s++)
-        for (int64_t i = 0; i < r->rows; i++, d += d_row)
-            memcpy(to + (i * r->time + gate_run_place(r, s)) * columns, d, (size_t)columns * sizeof(float));
+        for (int64_t i = 0; i < r->rows; i++, d += d_row) {
+            float *row = to + (i * r->time + gate_run_place(r, s)) * columns;
+            if (!streamed) memcpy(row, d, (size_t)columns * sizeof(float));
+            for (int64_t j = 0; j < columns && streamed; j += VL) vstream(row + j, vload(d + j));
+        }
+    if (streamed) vstreams_end();
 }
 
 /* ---- masks ---- */

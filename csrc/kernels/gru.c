@@ -393,8 +393,8 @@ KERNEL(gru_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->uni
             gru_rows_grad(&s, rows, 0, pieces(units, PANEL));
             if (step < 0 || step % steps) continue;
             run.steps = run.first - step, run.first = step;
-            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, d_gates, row_z, columns);
-            if (a->d_recurrent) gate_spill(&run, a->d_recurrent + first * time * columns, d_z, row_z, columns);
+            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, a->batch * time * columns, d_gates, row_z, columns);
+            if (a->d_recurrent) gate_spill(&run, a->d_recurrent + first * time * columns, a->batch * time * columns, d_z, row_z, columns);
             if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_gates, row_z, a->kernel, features, columns);
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_gates, row_z, columns, copy);

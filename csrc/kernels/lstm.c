@@ -1,10 +1,10 @@
 /* Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, forget, cell, output.
 
    The projection of all inputs is one matrix product beforehand, and `gates` holds it when the recurrence starts; or, where weights
-   are small, it is made by runs of steps (gates.h), and `gates` only keeps the gates for the way back. Two ways to share
-   the work, chosen by the shape: an item is a block of batch rows that goes through all time steps, and no thread waits for
-   another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights stay in its thread's
-   cache. */
+   are small, it is made by runs of steps (gates.h), or there is one for each token of a table, and `gates` only keeps the gates for
+   the way back. Two ways to share the work, chosen by the shape: an item is a block of batch rows that goes through all time steps,
+   and no thread waits for another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights
+   stay in its thread's cache. */
 #include "gates.h"
 
 enum { GATE_PANEL = 4 * GATE_UNITS };
@@ -58,9 +58,11 @@ typedef struct lstm_step {               /* what a step works on, from the block
     const float *used, *h;               /* (rows, units): h times the mask, h */
     float *next, *c;                     /* (rows, units) */
     int64_t row;                         /* floats from row to row of these four */
-    const float *inputs;                 /* (rows, 4, units): what the inputs give; may be gates */
+    const float *inputs[BLOCK_MOST];     /* of each row, (4, units): what the inputs give; may be its gates */
+    const float *table;                  /* (any, 4, units): what each token gives; or null */
+    const int32_t *next_tokens;          /* of the next step, `time` apart; or null */
     float *gates, *cells, *out, *previous;   /* at this time, previous at the next; or null */
-    int64_t row_inputs, row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
+    int64_t time, row_gates, row_units, row_out, ahead;    /* from row to row; from these gates to the next step's */
     gate_mask mask;
 } lstm_step;
 
@@ -70,8 +72,10 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
 {
     const int64_t units = s->units, keep = s->cells != 0, n = plain ? VL : least(units - unit, VL);
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
-        const float *inputs = s->inputs + (row + i) * s->row_inputs + unit;
+        const float *inputs = s->inputs[row + i] + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
+        if (s->ahead) gate_prefetch(gates + s->ahead, 0, 1, units, 4);       /* row by row, as a core waits for some lines at once only */
+        if (s->next_tokens) gate_prefetch(s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit, 0, 1, units, 4);
         if (!plain && !s->mask.active[row + i]) {
             if (keep) gate_leave(gates, inputs, units, 4, n);
             continue;
@@ -91,7 +95,7 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
         const vf c = vload_n(s->c + at, n);
         vf h;
         if (plain || s->mask.active[row + i]) {
-            const vf output = gate_activate(z[4 * i + 3] + vload_n(s->inputs + (row + i) * s->row_inputs + 3 * units + unit, n), recurrent_activation);
+            const vf output = gate_activate(z[4 * i + 3] + vload_n(s->inputs[row + i] + 3 * units + unit, n), recurrent_activation);
             h = output * gate_activate(c, activation);
             if (keep) vstore_n(s->gates + (row + i) * s->row_gates + 3 * units + unit, output, n);
         } else h = vload_n(s->h + at, n);
@@ -110,7 +114,6 @@ static void lstm_rows(const lstm_step *s, int64_t rows, int64_t first, int64_t l
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
-            if (s->ahead) gate_prefetch(s->gates + s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
             (s->rounded ? rounded_product4 : gate_product4)(z, s->used + row * s->row, s->row,
                                                             s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, s->depth, some);
             if (s->plain) lstm_cells(s, z, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
@@ -123,13 +126,15 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
     float *out;           /* (batch, time, units) in the order of the steps; without `sequences` (batch, units), the last */
     float *last_h;        /* (batch, units) */
     float *last_c;        /* (batch, units) */
-    OPTIONAL float *gates;               /* (batch, time, 4, units): before, but with x, what the inputs give; after, with cells, the gates
-                                            where not masked */
+    OPTIONAL float *gates;               /* (batch, time, 4, units): before, but with x or tokens, what the inputs give; after, with cells, the
+                                            gates where not masked */
     OPTIONAL float *previous;            /* (batch, time, units): h before each step */
     OPTIONAL float *cells;               /* (batch, time, units): c after each step */
     OPTIONAL const float *x;             /* (batch, time, features): what the inputs give is made here */
     OPTIONAL const float *kernel;        /* (features, 4 units) by pack */
     OPTIONAL const float *bias;          /* (4, units) */
+    OPTIONAL const float *table;         /* (any, 4, units): what each token gives */
+    OPTIONAL const int32_t *tokens;      /* (batch, time): the inputs, in the place of x */
     const void *panels;                  /* of recurrent_kernel, by pack_gates; rounded: by pack_gates_bf16 */
     OPTIONAL const float *initial_h;     /* (batch, units) */
     OPTIONAL const float *initial_c;     /* (batch, units) */
@@ -154,7 +159,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
         float *h = (float *)worker->scratch, *next = h + rows * row, *c = next + rows * row, *used = c + rows * row;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         lstm_step s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? pieces(units, 2) : units, .units = units, .c = c, .row = row,
-                        .row_inputs = a->x ? row_z : time * 4 * units, .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
+                        .time = time, .table = a->table, .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
                         .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                         .plain = gate_plain(a->activation, a->recurrent_activation, units, a->mask) };
         gate_copy(h, row, a->initial_h ? a->initial_h + first * units : 0, units, rows, units);
@@ -174,7 +179,10 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             s.used = scale ? used : h, s.h = h, s.next = next;
             if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
             s.gates = a->gates ? a->gates + place * 4 * units : 0, s.ahead = a->gates ? more * ahead * 4 * units : 0;
-            s.inputs = a->x ? inputs + (step - run.first) * rows * row_z : s.gates;
+            for (int64_t i = 0; i < rows; i++)
+                s.inputs[i] = a->tokens ? a->table + a->tokens[place + i * time] * 4 * units :
+                              a->x ? inputs + ((step - run.first) * rows + i) * row_z : s.gates + i * s.row_gates;
+            s.next_tokens = a->tokens && more ? a->tokens + place + ahead : 0;
             s.cells = a->cells ? a->cells + place * units : 0;
             s.previous = a->previous && more ? a->previous + (place + ahead) * units : 0;
             s.out = a->sequences ? a->out + (first * time + step) * units : 0;
@@ -210,12 +218,12 @@ KERNEL(lstm_units, pieces(a->units, GATE_UNITS), 4.0 * GATE_UNITS * a->units * (
     const int64_t units = a->units, time = a->time, t = a->backwards ? time - 1 - a->step : a->step, last = a->step == time - 1;
     const int64_t ahead = last ? 0 : a->backwards ? -units : units, first = begin * GATE_UNITS, some = least(end * GATE_UNITS, units) - first;
     lstm_step s = { .panels = a->panels, .depth = units, .units = units, .used = a->h, .h = a->h, .next = a->next, .c = a->c, .row = units,
-                    .inputs = a->gates + t * 4 * units, .row_inputs = time * 4 * units,
                     .gates = a->gates + t * 4 * units, .cells = a->cells ? a->cells + t * units : 0, .row_gates = time * 4 * units,
                     .previous = a->previous && !last ? a->previous + t * units + ahead : 0, .row_units = time * units, .ahead = 4 * ahead,
                     .out = a->sequences ? a->out + a->step * units : last ? a->out : 0, .row_out = a->sequences ? time * units : units,
                     .activation = a->activation, .recurrent_activation = a->recurrent_activation,
                     .plain = gate_plain(a->activation, a->recurrent_activation, units, 0) };
+    for (int64_t i = 0; i < a->batch; i++) s.inputs[i] = s.gates + i * s.row_gates;
     gate_mask_step(&s.mask, 0, time, a->batch, 0);
     if (a->previous && !a->step) gate_copy(a->previous + t * units + first, time * units, a->h + first, units, a->batch, some);
     lstm_rows(&s, a->batch, begin, end);
@@ -247,6 +255,11 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
     for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + g * units + unit, n);
     for (int64_t i = row; i < row + rows; i++, z += 2) {
         const int64_t at = i * s->row + unit;
+        if (s->ahead) {                                  /* row by row, as in lstm_cells */
+            gate_prefetch(s->gates + 4 * s->ahead + i * s->row_gates + unit, 0, 1, units, 4);
+            __builtin_prefetch(s->before + s->ahead + i * s->row_before + unit);
+            if (s->d_out) __builtin_prefetch(s->d_out - units + i * s->row_out + unit);
+        }
         vf d_h = s->late ? *z : vset(0);
         if (s->scale && s->late) {
             const vf h = vload_n(s->previous + i * s->row_units + unit, n);
@@ -291,11 +304,6 @@ static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int6
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
-            for (int64_t unit = start; unit < least(start + PANEL, units) && s->ahead; unit += GATE_UNITS) {
-                gate_prefetch(s->gates + 4 * s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 4);
-                gate_prefetch(s->before + s->ahead + row * s->row_before + unit, s->row_before, some, 0, 1);
-                if (s->d_out) gate_prefetch(s->d_out - units + row * s->row_out + unit, s->row_out, some, 0, 1);
-            }
             if (s->late)
                 (s->rounded ? rounded_product2 : gate_product2)(z, s->late + row * s->row_z, s->row_z,
                                                                 s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth, some);
@@ -377,7 +385,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
             if (s.plain) s.d_h = 0;
             if (step < 0 || step % steps) continue;
             run.steps = run.first - step, run.first = step;
-            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, d_z, row_z, columns);
+            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, a->batch * time * columns, d_z, row_z, columns);
             if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_z, row_z, a->kernel, features, columns);
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_z, row_z, columns, copy);

@@ -234,7 +234,7 @@ KERNEL(simple_rnn_grad, pieces(a->batch, a->block), a->block * (double)a->time *
             simple_rows_grad(&s, rows, 0, pieces(units, PANEL));
             if (step < 0 || step % steps) continue;
             run.steps = run.first - step, run.first = step;
-            if (a->d_inputs) gate_spill(&run, a->d_inputs + first * time * units, d_z, row, units);
+            if (a->d_inputs) gate_spill(&run, a->d_inputs + first * time * units, a->batch * time * units, d_z, row, units);
             if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_z, row, a->kernel, features, units);
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * units, a->x + first * time * features, 0, features, d_z, row, units, copy);

@@ -1,9 +1,10 @@
 """Fusion: neighbouring layers of a graph as one call, in training as in predictions, with the results of the single layers."""
 
 from .. import ops
-from ..layers import Conv2D, MaxPooling2D
-from ..op import labelled
+from ..layers import LSTM, Conv2D, Embedding, MaxPooling2D
+from ..op import FLOAT32, labelled
 from ..ops.convolution import LEAST_DEPTH
+from ..ops.embedded_lstm import EmbeddedLSTM
 from ..ops.pooled_convolution import PooledConv2D
 from ..tensor import Tensor
 from .folding import plain
@@ -40,12 +41,42 @@ def pooled(graph, node):
     return PooledConvolution(node, after) if takes else None
 
 
+class EmbeddedRecurrence:
+    """Embedding and the LSTM that alone uses what it gives, where tokens are many more than rows of the table."""
+
+    def __init__(self, embedding, recurrence):
+        self.nodes, self.slots, self.slot = (embedding, recurrence), [embedding.source], recurrence.slot
+
+    def run(self, tensors):
+        """Compute the LSTM's result."""
+        tokens, (embedding, layer) = tensors[self.slots[0]], (node.operation for node in self.nodes)
+        single = embedding._dtype is layer._dtype is FLOAT32 and not layer._bfloat16
+        takes = type(tokens) is Tensor and tokens.mask is None and single
+        if not (takes and EmbeddedLSTM.takes(tokens.shape, embedding.input_dim, layer.units)):
+            for node in self.nodes:
+                node.run(tensors)
+            return
+        with labelled(f"{embedding.path}+{layer.path}"):
+            tensors[self.slot] = ops.embedded_lstm(tokens, embedding.embeddings, layer.kernel, layer.recurrent_kernel, layer.bias,
+                                                   return_sequences=layer.return_sequences, go_backwards=layer.go_backwards, **layer.options())[0]
+
+
+def embedded(graph, node):
+    """The EmbeddedRecurrence that begins with a node, or None."""
+    after = graph.only_user(node)
+    if not (after and plain(node, Embedding) and plain(after, LSTM)) or node.operation.mask_zero:
+        return None
+    layer = after.operation
+    plainly = layer.fused and not (layer.dropout or layer.recurrent_dropout or layer.stateful or layer.return_state)
+    return EmbeddedRecurrence(node, after) if plainly else None
+
+
 def fused(graph, steps):
     """The steps of a graph with those that run as one in the place of the first."""
     found, inside = [], set()
     for step in steps:
         if id(step) not in inside:
-            joined = pooled(graph, step) if hasattr(step, "operation") else None
+            joined = pooled(graph, step) or embedded(graph, step) if hasattr(step, "operation") else None
             inside.update(map(id, joined.nodes if joined else ()))
             found.append(joined or step)
     return found

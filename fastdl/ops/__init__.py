@@ -8,6 +8,7 @@ from .creation import *  # noqa: F401,F403
 from .depthwise import *  # noqa: F401,F403
 from .einsum import *  # noqa: F401,F403
 from .elementwise import *  # noqa: F401,F403
+from .embedded_lstm import *  # noqa: F401,F403
 from .gru import *  # noqa: F401,F403
 from .indexing import *  # noqa: F401,F403
 from .joining import *  # noqa: F401,F403

@@ -14,9 +14,14 @@ __all__ = ["lstm"]
 # ---- twins ----
 
 @twin(flops=lambda *, batch, time, units, **_: batch * time * units * (8 * units + 30))
-def lstm(out, last_h, last_c, gates, previous, cells, x, kernel, bias, panels, initial_h, initial_c, mask, recurrent_mask, *, batch, time,
+def lstm(out, last_h, last_c, gates, previous, cells, x, kernel, bias, table, tokens, panels, initial_h, initial_c, mask, recurrent_mask, *, batch, time,
          features, units, block, sequences, zero_masked, backwards, activation, recurrent_activation, rounded):
-    gates = project(gates, x, kernel, bias, 4, units)
+    if tokens is None:
+        gates = project(gates, x, kernel, bias, 4, units)
+    else:
+        given = table.reshape(-1, 4, units)[tokens.reshape(batch, time)]
+        gates = given if gates is None else gates.reshape(given.shape)
+        gates[...] = given
     if rounded:
         panels = unpaired(panels.reshape(-1, -(-units // 2), 4 * GATE_UNITS), units).astype(gates.dtype)
     kernel = unpacked_gates(panels, units, 4)
@@ -175,7 +180,7 @@ class LSTM(Recurrence):
                 kernels.copy(c, initial_c, size=c.size)
             return self.each_step(kernels.lstm_units, about, last_h, initial_h, (c, gates, out, previous, cells), (panels,))
         yield
-        kernels.lstm(*outs, gates, previous, cells, *inputs, panels, initial_h, initial_c, mask, recurrent_mask, **about)
+        kernels.lstm(*outs, gates, previous, cells, *inputs, None, None, panels, initial_h, initial_c, mask, recurrent_mask, **about)
 
     def back(self, d_outs, d_x, d_kernel, d_recurrent_kernel, d_bias=None, d_initial_h=None, d_initial_c=None, d_mask=None,
                  d_recurrent_mask=None):

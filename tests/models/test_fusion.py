@@ -66,3 +66,39 @@ def test_training_learns_the_same(rng):
         model.compile("sgd", fastdl.losses.SparseCategoricalCrossentropy(from_logits=True))
         return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
     np.testing.assert_allclose(trained(False), trained(True), rtol=1e-5)
+
+
+def reader(embedding=None, recurrence=None, vocabulary=7):
+    tokens = fastdl.Input((9,), dtype="int32")
+    y = layers.Embedding(vocabulary, 5, **(embedding or {}))(tokens)
+    return fastdl.Model(tokens, layers.LSTM(**{"units": 6, "bias_initializer": "random_normal", **(recurrence or {})})(y))
+
+
+@pytest.mark.parametrize("embedding, recurrence, vocabulary, together", [
+    ({}, {}, 7, True), ({}, {"return_sequences": True, "go_backwards": True, "use_bias": False}, 7, True), ({}, {"activation": "relu"}, 7, True),
+    ({}, {}, 14, False), ({"mask_zero": True}, {}, 7, False), ({}, {"dropout": 0.5}, 7, False), ({}, {"recurrent_dropout": 0.5}, 7, False),
+    ({}, {"return_state": True}, 7, False), ({}, {"activation": "elu"}, 7, False), ({}, {"activity_regularizer": "l2"}, 7, False)])
+def test_when_embedding_and_lstm_run_as_one(rng, embedding, recurrence, vocabulary, together):
+    model, x = reader(embedding, recurrence, vocabulary), rng.integers(0, 7, (3, 9)).astype("int32")
+    called, result = kernels_of(model, x)
+    assert ("take" in called) != together
+    apart = model.layers[2](model.layers[1](x))
+    for got, wanted in zip(*[r if type(r) in (list, tuple) else [r] for r in (result, apart)]):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_training_on_tokens_learns_the_same(rng):
+    x, y = rng.integers(0, 5, (24, 10)).astype("int32"), np.arange(24) % 3
+
+    def trained(apart):
+        fastdl.random.set_random_seed(0)
+        between = [layers.Lambda(lambda t: t)] if apart else []
+        model = fastdl.Sequential([layers.Input((10,), dtype="int32"), layers.Embedding(5, 4), *between, layers.LSTM(6), layers.Dense(3)])
+        model.compile("sgd", fastdl.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(trained(False), trained(True), rtol=1e-5)
+
+
+def test_a_token_out_of_range_is_an_error():
+    with pytest.raises(fastdl.DataError, match="token 7 at"):
+        reader()(np.full((3, 9), 7, "int32"))
