@@ -331,7 +331,7 @@ class TotalLoss(Op):
         if d_losses is not None:
             known = weights is None and mask is None        # then no row waits for all losses
             kernels.loss_total_grad(d_losses, d_total, None if known else self.factor, weights, mask, **self.sizes,
-                                    constant=1 / losses.size if self.divisor != "none" else 1.0)
+                                    constant=1 / max(losses.size, 1) if self.divisor != "none" else 1.0)
         if d_weights is not None:
             kernels.loss_weights_grad(d_weights, d_total, total, self.factor, losses, mask, **self.sizes, divisor=DIVISORS.index(self.divisor))
 
