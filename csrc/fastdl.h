@@ -61,10 +61,16 @@ typedef struct fd_reach {        /* what a call touches */
 /* Find chains in a list, and put their calls side by side; order[i]: where call i was. Returns 0, or -1: there is no memory. */
 int fd_calls_chain(fd_call *calls, const fd_reach *reach, int64_t n, int64_t *order);
 
+typedef struct fd_pace {         /* of a list that is run often: zeros at first */
+    int64_t alone, trial;        /* alone: one thread was faster than all; trial: these runs are done the other way */
+    int64_t runs, wait;          /* so far, of how many before the next trial */
+    double sum, mean;            /* seconds of these runs; of one, before the trial */
+} fd_pace;
+
 /* Run the n calls, `repeats` times or until `seconds` have passed (0: no limit). Returns how often the list was
    completed; -1: there is no memory for scratch. Stops at the first call that marks a data item as bad. With `clock` (n
-   doubles), adds each call's time. */
-int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock);
+   doubles), adds each call's time. With `pace`, a short list is run by all threads or by one, whichever is faster. */
+int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock, fd_pace *pace);
 
 int fd_threads(void);                 /* the team's size for the next call */
 void fd_set_threads(int);             /* 0: what this process may use */

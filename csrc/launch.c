@@ -118,6 +118,27 @@ static char *scratch(int thread)
     return scratch_of[thread];
 }
 
+/* ---- pace: now and then some runs of a short list are left to one thread, or to all where one does the others, and the faster stays.
+   Where another program has one of the processors, or they are far from one another, a list of some microseconds loses by sharing. ---- */
+
+enum { PACED = 128 };                   /* most work of such a list, in grains */
+enum { TRIAL = 256, LEAST_WAIT = 1024, MOST_WAIT = 32768 };     /* runs of a trial: some slices of the scheduler; before the next one */
+
+static int pace_alone(const fd_pace *p) { return (int)(p->alone ^ p->trial); }
+
+static void pace_done(fd_pace *p, double seconds)
+{
+    p->sum += seconds;
+    if (++p->runs < (p->trial ? TRIAL : p->wait)) return;
+    const double mean = p->sum / (double)p->runs;
+    if (!p->trial) p->mean = mean;
+    else if (mean > 0.93 * p->mean) p->wait = p->wait < MOST_WAIT ? 2 * p->wait : MOST_WAIT;
+    else p->alone = !p->alone, p->wait = LEAST_WAIT;
+    if (!p->wait) p->wait = LEAST_WAIT;
+    else p->trial = !p->trial;
+    p->runs = 0, p->sum = 0;
+}
+
 /* ---- running ---- */
 
 /* The state of one fd_run. At any time one shared call is under way, or one thread alone walks from one shared call to the
@@ -133,7 +154,9 @@ typedef struct {
     const fd_call *calls;
     int64_t n, repeats, done;           /* done: how often the list was completed */
     double deadline, *clock, since;     /* 0: none; null: none; when the call under way began */
-    int team;
+    int team, alone;                    /* alone: one thread does this repeat */
+    fd_pace *pace;                      /* or null */
+    double began;                       /* this repeat, with pace */
     share *shares;
     _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1; in one line with what is read next */
     int64_t at, end;                    /* the shared calls that are under way: one, and those joined to it or chained */
@@ -190,11 +213,16 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
         }
         if (atomic_load_explicit(&r->fault, memory_order_relaxed) != INT64_MAX) break;
         if (++at == r->n) {
-            if (++r->done == r->repeats || (r->deadline > 0 && now() >= r->deadline)) break;
+            const double t = r->pace || r->deadline > 0 ? now() : 0;
+            if (r->pace) {
+                pace_done(r->pace, t - r->began);
+                r->began = t, r->alone = pace_alone(r->pace);
+            }
+            if (++r->done == r->repeats || (r->deadline > 0 && t >= r->deadline)) break;
             at = -1;
             continue;
         }
-        if (r->team > 1 && r->calls[at].team) {
+        if (r->team > 1 && !r->alone && r->calls[at].team) {
             r->at = at, r->end = joined_end(r->calls, r->n, at);
             atomic_fetch_add_explicit(&r->number, 1, memory_order_release);
             return;
@@ -277,16 +305,20 @@ static void serve(run *r, int thread, fd_worker *worker)
     }
 }
 
-int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock)
+int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock, fd_pace *pace)
 {
     run r = { .calls = calls, .n = n, .repeats = repeats, .deadline = seconds > 0 ? now() + seconds : 0, .clock = clock, .team = 1 };
     atomic_init(&r.fault, INT64_MAX);
     int team = 1;
     double work = -1;                   /* of the shared calls; -1: there are none */
-    for (int64_t i = 0; i < n && work < WAKING * grain; i++)
+    for (int64_t i = 0; i < n && work < (pace ? PACED : WAKING) * grain; i++)
         if (calls[i].team) work = (work < 0 ? 0 : work) + calls[i].work;
     if (work >= 0 && (work * (double)repeats >= WAKING * grain || (work >= AWAKE * grain && now() - last_end < CLOSELY)))
         team = fd_threads();
+    if (pace && team > 1 && work < PACED * grain && !clock) {
+        r.pace = pace, r.began = now(), r.alone = pace_alone(pace);
+        if (r.alone && repeats == 1) team = 1;
+    }
     if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* another Python thread has the team: work alone */
     for (int t = 0; t < team && team > 1; t++)
         if (!scratch(t)) { team = -1; atomic_flag_clear(&busy); }

@@ -36,7 +36,10 @@ cdef extern from "fastdl.h" nogil:
         int64_t bytes[32]
 
     int fd_calls_chain(fd_call *, const fd_reach *, int64_t, int64_t *)
-    int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *)
+    ctypedef struct fd_pace:
+        int64_t alone
+
+    int64_t fd_run(const fd_call *, int64_t, int64_t, double, fd_fault *, double *, fd_pace *)
     int fd_threads()
     void fd_set_threads(int)
     void fd_set_grain(double)

@@ -308,9 +308,9 @@ cdef class Kernel:
         if call.items > 0:
             if call.team:
                 with nogil:
-                    done = fd_run(&call, 1, 1, 0, &fault, NULL)
+                    done = fd_run(&call, 1, 1, 0, &fault, NULL, NULL)
             else:
-                done = fd_run(&call, 1, 1, 0, &fault, NULL)
+                done = fd_run(&call, 1, 1, 0, &fault, NULL, NULL)
             if done < 0:
                 raise MemoryError("no memory for a thread's scratch")
             if fault.call >= 0:

@@ -196,9 +196,9 @@ cdef class Pattern:
                 calls[pointer[i].call].word[pointer[i].word] = <int64_t>(at[pointer[i].place] + pointer[i].offset)
             if self.team:
                 with nogil:
-                    done = fd_run(calls, self.n_calls, 1, 0, &fault, NULL)
+                    done = fd_run(calls, self.n_calls, 1, 0, &fault, NULL, NULL)
             else:
-                done = fd_run(calls, self.n_calls, 1, 0, &fault, NULL)
+                done = fd_run(calls, self.n_calls, 1, 0, &fault, NULL, NULL)
         for i in range(self.n_places):
             if scratch[i]:
                 fd_pool_give(pool, at[i], place[i].bytes)

@@ -20,6 +20,7 @@ cdef class Program:
     cdef list twin_calls                      # with the NumPy twins: (function, arrays, sizes)
     cdef list held                            # while recording: small arrays
     cdef int64_t held_bytes
+    cdef fd_pace pace
     cdef list is_early                        # while recording: which calls depend on weights alone
     cdef int early                            # while recording: how deep in computations from weights alone
     cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
@@ -32,6 +33,7 @@ cdef class Program:
         self.kept, self.checked, self.about, self.twin_calls, self.is_early = {}, {}, [], [], []
         self.calls, self.reach, self.of_weights = bytearray(), bytearray(), weakref.WeakValueDictionary()
         self.held = []
+        memset(&self.pace, 0, sizeof(self.pace))
         self.isa, self.of_isa, self.of_settings = get_isa(), isa, settings
 
     def __len__(self):
@@ -46,6 +48,11 @@ cdef class Program:
     def peak(self):
         """Bytes of the tensors that are needed at the same time: the least that nbytes could be."""
         return fd_pool_peak(self.pool.pool) + fd_pool_peak(self.early_pool.pool)
+
+    @property
+    def alone(self):
+        """Whether it runs on one thread, as sharing it was slower at the last trial."""
+        return bool(self.pace.alone)
 
     @property
     def work(self):
@@ -187,7 +194,7 @@ cdef class Program:
         if begin == end or repeats <= 0:
             return max(repeats, 0)
         with nogil:
-            done = fd_run(calls, end - begin, repeats, seconds, &fault, clock)
+            done = fd_run(calls, end - begin, repeats, seconds, &fault, clock, &self.pace if begin == self.prologue else NULL)
         if done < 0:
             raise MemoryError("no memory for a thread's scratch")
         if fault.call >= 0:

@@ -83,8 +83,9 @@ class Objectives:
 
     def listed(self):
         """The running values in the order of the metrics; without a list where there is only one."""
-        metrics = self.all().values() if self.of_outputs or self.metrics else (self.total,)
-        values = [m.value() if hasattr(m, "value") else float(m.result()) for m in metrics]
+        if not self.of_outputs and not self.metrics:
+            return self.total.value()
+        values = [m.value() if hasattr(m, "value") else float(m.result()) for m in self.all().values()]
         return values[0] if len(values) == 1 else values
 
     def variables(self):
