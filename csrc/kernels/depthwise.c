@@ -42,6 +42,7 @@ typedef struct depthwise_sum {
     const float *bias;                               /* may be null */
     int64_t activation;
     int streamed;                                    /* see kernel.h */
+    const float *next;                               /* the row that the next outputs see first, to be fetched; null: it lies in a cache */
 } depthwise_sum;
 
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
@@ -78,6 +79,7 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
         const int64_t m = whole ? VL : stop - c;
         vf sum[AT_ONCE];
         UNROLL_ALL for (int j = 0; j < count; j++) sum[j] = vset(0);
+        if (s.next) UNROLL_ALL for (int j = 0; j < count; j++) __builtin_prefetch(s.next + (x + j) * s.channels + c);
 #define READ(p) (whole ? vload(p) : vload_n(p, m))
 #define SEEN(p, column) (whole ? vload(p) : seen(p, line->from, x + (column), s.width, m))
         for (const depthwise_line *line = s.lines; line < s.lines + s.n_lines; line++) {
@@ -147,9 +149,7 @@ static void depthwise_row(const depthwise_sum *s, int64_t count)
 
 #define DEPTHWISE_NUMBERS(a) ((a)->batch * ((a)->height * (a)->width + (a)->out_height * (a)->out_width) * (a)->channels)
 
-/* Reads n floats in their order, which the processor foresees, before the blocks jump about in them, which it does not: worth half of the
-   time where the arrays lie in memory, a loss where they lie in a cache. */
-INLINE void read_in_order(const float *p, int64_t n) { for (int64_t i = 0; i < n; i += 16) (void)*(const volatile float *)(p + i); }
+/* Out of the caches each row is fetched while the one before is used, as the processor does not foresee how the blocks jump about in them. */
 #define BEYOND_CACHES(a) (DEPTHWISE_NUMBERS(a) > 2 << 20)
 
 /* out = activation(bias + convolution of each channel).  One item: one row of one image's output. */
@@ -184,12 +184,11 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
             lines[n++] = (depthwise_line){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels,
                                            a->kernel + ky * a->kernel_width * a->channels };
         }
-        for (int64_t k = BEYOND_CACHES(a) ? most(n - a->stride_height, 0) : n; k < n; k++)
-            read_in_order(lines[k].from, a->width * a->channels);
         const depthwise_sum s = {
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
-            .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed };
+            .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed,
+            .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
         depthwise_row(&s, a->out_width);
     }
     if (streamed) vstreams_end();
@@ -234,12 +233,12 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                     a->d_out + (i / a->height * a->out_height + y / a->stride_height) * a->out_width * a->channels,
                     a->kernel + (ky * a->kernel_width + last) * a->channels };
             }
-            if (n && !class && BEYOND_CACHES(a)) read_in_order(lines[0].from, a->out_width * a->channels);
             const depthwise_sum s = {
                 .out = a->d_images + (i * a->width + class) * a->channels, .out_step = a->stride_width * a->channels, .lines = lines,
                 .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
                 .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
-                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed };
+                .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed,
+                .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
     if (streamed) vstreams_end();
@@ -249,11 +248,18 @@ enum { BLOCK_OUTPUTS = 14, MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 
 
 #define EACH(statement) UNROLL_ALL for (int r = 0; r < rows; r++) UNROLL_ALL for (int k = 0; k < taps; k++) { statement; }
 
-/* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. */
+/* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. `ahead`: how far
+   away the next row of d_out lies, which is to be fetched with that of the images; 0: they lie in a cache. */
 INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const int rows, const int taps, const int stride,
-                            const int whole, const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels, int64_t m)
+                            const int whole, const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels,
+                            int64_t m, int64_t ahead)
 {
     vf d[GROUP];
+    if (ahead)
+        UNROLL_ALL for (int j = 0; j < count; j++) {
+            __builtin_prefetch(d_out + ahead + j * channels);
+            __builtin_prefetch(images[rows - 1] + (width + at + j) * channels);
+        }
     UNROLL_ALL for (int j = 0; j < count; j++) d[j] = whole ? vload(d_out + j * channels) : vload_n(d_out + j * channels, m);
     UNROLL_ALL for (int r = 0; r < rows; r++) {
         const float *from = images[r] + at * channels;
@@ -272,7 +278,7 @@ INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const
    sees column x + o * step + k * dilation of the images' rows. stride is the step, or ANY. */
 INLINE void depthwise_products(const int rows, const int taps, const int stride, float *d_kernel, int64_t d_row, const float *d_out,
                                const float *const *images, int64_t begin, int64_t stop, int64_t x, int64_t step, int64_t dilation,
-                               int64_t width, int64_t channels, int64_t m)
+                               int64_t width, int64_t channels, int64_t m, int64_t ahead)
 {
     vf sum[MOST_ROWS][MOST_TAPS];
     EACH(sum[r][k] = vload_n(d_kernel + r * d_row + k * channels, m))
@@ -285,8 +291,8 @@ INLINE void depthwise_products(const int rows, const int taps, const int stride,
             EACH(const int64_t column = at + k * dilation;
                  sum[r][k] = vfma(seen(images[r] + column * channels, images[r], column, width, m), v, sum[r][k]))
         } else if (m >= VL && at >= 0 && at + (GROUP - 1) * stride + taps - 1 < width)
-            depthwise_group(sum, GROUP, rows, taps, stride, 1, d, images, at, width, channels, m);
-        else depthwise_group(sum, GROUP, rows, taps, stride, 0, d, images, at, width, channels, m);
+            depthwise_group(sum, GROUP, rows, taps, stride, 1, d, images, at, width, channels, m, ahead);
+        else depthwise_group(sum, GROUP, rows, taps, stride, 0, d, images, at, width, channels, m, ahead);
     }
     EACH(vstore_n(d_kernel + r * d_row + k * channels, sum[r][k], m))
 }
@@ -337,13 +343,11 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
             while (low < high && top + low * a->dilation_height < 0) low++;
             while (low < high && top + (high - 1) * a->dilation_height >= a->height) high--;
             const float *image = a->images + (row / a->out_height * a->height + top) * a->width * channels;
-            for (int64_t k = BEYOND_CACHES(a) ? most(high - a->stride_height, low) : high; k < high; k++)
-                read_in_order(image + k * a->dilation_height * a->width * channels, a->width * channels);
-            if (!a->out && !bias && BEYOND_CACHES(a)) read_in_order(d, line);
             for (int64_t o = 0; o < a->out_width; o += BLOCK_OUTPUTS)
                 for (int64_t ky = low, rows; ky < high; ky += rows) {
                     rows = a->kernel_width == 3 ? least(high - ky, MOST_ROWS) : 1;
                     const float *images[MOST_ROWS];
+                    const int64_t ahead = BEYOND_CACHES(a) && ky + rows == high ? line : 0;
                     for (int64_t r = 0; r < rows; r++) images[r] = image + (ky + r) * a->dilation_height * a->width * channels;
                     for (int64_t kx = 0; kx < a->kernel_width; kx += MOST_TAPS) {
                         const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + BLOCK_OUTPUTS, a->out_width);
@@ -355,7 +359,7 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
                             case rows * 100 + taps * 10 + stride:                                                      \
                                 depthwise_products(rows, taps, stride, own + ky * d_row + kx * channels + c, d_row, d + c, from, o, stop, \
                                                    kx * a->dilation_width - a->left, a->stride_width, a->dilation_width, a->width,        \
-                                                   channels, channels - c);                                            \
+                                                   channels, channels - c, ahead);                                          \
                                 break;
 #define STRIDES(rows, taps) CASE(rows, taps, ANY) CASE(rows, taps, 1) CASE(rows, taps, 2)
                             switch (rows * 100 + taps * 10 + (plain ? a->stride_width : ANY)) {

@@ -219,8 +219,8 @@ INLINE void pool_grad_window(const pool_grad *g, float *d_x, int64_t from, int64
 }
 
 /* The gradient of one place: of rows x columns windows that hold it, the first at oy, ox and at `from` in d_y, of which it is place `here`. */
-INLINE void pool_grad_place(const pool_grad *g, float *d_x, int64_t oy, int64_t ox, int64_t from, int64_t here, const int64_t rows, const int64_t columns,
-                            const int wanted)
+INLINE void pool_grad_place(const pool_grad *g, float *d_x, int64_t oy, int64_t ox, int64_t from, int64_t here, const int64_t rows,
+                            const int64_t columns, const int wanted)
 {
     const int64_t channels = g->channels, row = g->h.out * channels, down = g->v.stride * g->h.pool, right = g->h.stride;
     const int streamed = g->streamed;
