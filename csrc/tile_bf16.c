@@ -14,9 +14,14 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
     if (t->accumulate)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(left - j * VL, 0));
-    if (t->pairs >= LONG && out_row > PANEL)
+    if (t->pairs >= LONG && out_row > PANEL && !t->streamed)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + i * out_row + PANEL + j, 1);
+    if (t->residual) {
+        const float *next = t->residual + (out - t->out) + PANEL;
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(next + i * out_row + j);
+    }
     for (int64_t p = 0; p < t->pairs; p++, a += a_depth, b += PANEL) {
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
@@ -25,16 +30,17 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vdot2(x, v[j], sum[i][j]);
         }
     }
-    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
     if (t->bias)
         UNROLL for (int j = 0; j < vectors; j++) {
             const vf bias = vload_n(t->bias + first + j * VL, most(left - j * VL, 0));
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
-    if (residual)
+    if (t->residual) {
+        const float *residual = t->residual + (out - t->out);
         UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++)
                 sum[i][j] = sum[i][j] + vload_n(residual + i * out_row + j * VL, most(left - j * VL, 0));
+    }
     if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
         const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
         UNROLL for (int j = 0; j < vectors; j++)
@@ -42,7 +48,8 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
     }
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
-        if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
+        if (n >= VL && t->streamed) { UNROLL for (int i = 0; i < rows; i++) vstream(out + i * out_row + j * VL, sum[i][j]); }
+        else if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
     }
 }

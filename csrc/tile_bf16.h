@@ -99,6 +99,7 @@ typedef struct pair_tile {
     int64_t pairs, columns;                     /* of the sum; columns <= PANEL */
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
+    int streamed;                               /* 1: out is stored past the caches; out and columns as streams() wants them */
 } pair_tile;
 
 /* ---- pairs from matrices in float32, by any strides ---- */

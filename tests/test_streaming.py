@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastdl import _core, ops
+from fastdl.ops.linear import Linear
 from fastdl.tensor import kernels
 
 NUMBERS = 6 << 20                   # that a call touches, as in csrc/kernel.h
@@ -63,3 +64,10 @@ def test_depthwise_convolution(c_isa, rng):
         return d_x
 
     same_in_parts(gradient, x)
+
+
+def test_products_in_bfloat16(c_isa, rng):
+    x, residual, kernel, bias = uniform(rng, 13184, 64), uniform(rng, 13184, 240), uniform(rng, 64, 240), uniform(rng, 240)
+    for activation in "relu", "tanh":
+        product = lambda x, residual: Linear.apply(x, kernel, bias, residual, activation=activation, bfloat16=True).numpy()
+        same_in_parts(product, x, residual)

@@ -84,7 +84,9 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const int64_t parts = product_pieces(a->depth, a->split), most_depth = a->split ? a->split : a->depth;
     const int64_t pairs = pieces(a->depth, 2), matrix = pieces(a->columns, PANEL) * pairs * PANEL;
     const pair_blocks s = cut_product(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
-    const int64_t each = s.down * s.across;
+    const int64_t each = s.down * s.across, results = a->outer * a->inner * parts * a->rows * a->columns;
+    const int simple = a->activation <= ACT_RELU || a->activation == ACT_RELU6;
+    const int streamed = simple && most_depth <= PAIR_BLOCK_DEPTH && streams(a->out, a->residual ? 2 * results : results, a->columns);
     for (int64_t i = begin; i < end; i++) {
         const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const int64_t down = i % each / s.across, across = i % s.across, wide = pieces(a->columns, PANEL);
@@ -96,7 +98,7 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
         const uint32_t *panels = a->panels + (outer * a->right_outer + inner * a->right_inner) * matrix + column * pairs;
         for (int64_t p = start; p == start || p < stop; p += PAIR_BLOCK_DEPTH) {
             const int last = p + PAIR_BLOCK_DEPTH >= stop;
-            pair_tile t = { .out_row = a->columns, .accumulate = p > start, .activation = last ? a->activation : ACT_LINEAR };
+            pair_tile t = { .out_row = a->columns, .accumulate = p > start, .activation = last ? a->activation : ACT_LINEAR, .streamed = streamed };
             pair_rows(&t, (uint32_t *)worker->scratch, left + p * a->left_depth, a->left_row, a->left_depth, rows,
                       least(stop - p, PAIR_BLOCK_DEPTH));
             const uint32_t *top = t.a;
@@ -116,5 +118,6 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
                 }
         }
     }
+    if (streamed) vstreams_end();
     keep_denormals(state);
 }
