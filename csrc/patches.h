@@ -4,7 +4,9 @@
 
 #include "tile.h"
 
-enum { ITEMS = 32 };         /* worth cutting an image of few pixels by filters */
+#ifndef ITEMS
+#define ITEMS 32             /* worth cutting an image of few pixels by filters, each gathering the patches anew */
+#endif
 
 /* Patch (image, y, x) of the grid out_height x out_width holds rows y * stride_height - top + ky * dilation_height of the
    image, columns likewise, zeros outside, and `taken` channels from the one that `images` points to. */

@@ -3,8 +3,8 @@
 
 enum { LONG = 32 };     /* pairs from which it pays to fetch the lines of the next panel's results */
 
-/* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. */
-INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, const int rows, const int vectors)
+/* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. Every other line is fetched ahead. */
+INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, int64_t ahead, const int rows, const int vectors)
 {
     vf sum[PAIR_ROWS][PAIR_VECTORS];
     const uint32_t *b = t->b + first;
@@ -14,27 +14,34 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
     if (t->accumulate)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(left - j * VL, 0));
-    if (t->pairs >= LONG && out_row > PANEL)
+    if (t->pairs >= LONG && out_row > PANEL && !t->streamed)
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + i * out_row + PANEL + j, 1);
+    if (t->residual) {
+        const float *next = t->residual + (out - t->out) + PANEL;
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(next + i * out_row + j);
+    }
     for (int64_t p = 0; p < t->pairs; p++, a += a_depth, b += PANEL) {
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
+        __builtin_prefetch(b + ahead, 0, 2);
         UNROLL for (int i = 0; i < rows; i++) {
             const vu x = (vu)viset((int32_t)a[i * a_row]);
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vdot2(x, v[j], sum[i][j]);
         }
     }
-    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
     if (t->bias)
         UNROLL for (int j = 0; j < vectors; j++) {
             const vf bias = vload_n(t->bias + first + j * VL, most(left - j * VL, 0));
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
-    if (residual)
+    if (t->residual) {
+        const float *residual = t->residual + (out - t->out);
         UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++)
                 sum[i][j] = sum[i][j] + vload_n(residual + i * out_row + j * VL, most(left - j * VL, 0));
+    }
     if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
         const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
         UNROLL for (int j = 0; j < vectors; j++)
@@ -42,7 +49,8 @@ INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t
     }
     UNROLL for (int j = 0; j < vectors; j++) {
         const int64_t n = left - j * VL;
-        if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
+        if (n >= VL && t->streamed) { UNROLL for (int i = 0; i < rows; i++) vstream(out + i * out_row + j * VL, sum[i][j]); }
+        else if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
         else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
     }
 }
@@ -54,11 +62,12 @@ void pair_multiply(const pair_tile *t, int64_t rows)
         const int one = t->columns - first <= VL;
         for (int64_t i = 0, row = 0, height; i < n; i++, row += height) {
             height = n == 1 ? rows : tile_begin(rows, n, i + 1) - row;
+            const int64_t ahead = t->ahead ? t->ahead + i % 2 * 16 : 0;
             const uint32_t *a = t->a + row * t->a_row;
             float *out = t->out + row * t->out_row + first;
 #define CASE(m) \
-            case m: pair_part(t, a, out, first, m, PAIR_VECTORS); break; \
-            case m + 16: pair_part(t, a, out, first, m, 1); break;
+            case m: pair_part(t, a, out, first, ahead, m, PAIR_VECTORS); break; \
+            case m + 16: pair_part(t, a, out, first, ahead, m, 1); break;
             switch (height + 16 * one) {
             CASE(1) CASE(2) CASE(3) CASE(4)
 #if VL == 16

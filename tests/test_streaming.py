@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastdl import _core, ops
+from fastdl.ops.linear import Linear
 from fastdl.tensor import kernels
 
 NUMBERS = 6 << 20                   # that a call touches, as in csrc/kernel.h
@@ -82,3 +83,10 @@ def test_matrix_product(c_isa, rng):
     for activation in None, "relu", "gelu":
         same_in_parts(lambda x, *residual: ops.linear(x, kernel, bias, activation, *residual).numpy(), x, residual)
     same_in_parts(lambda x: ops.linear(x, kernel, bias).numpy(), x)
+
+
+def test_products_in_bfloat16(c_isa, rng):
+    x, residual, kernel, bias = uniform(rng, 13184, 64), uniform(rng, 13184, 240), uniform(rng, 64, 240), uniform(rng, 240)
+    for activation in "relu", "tanh":
+        product = lambda x, residual: Linear.apply(x, kernel, bias, residual, activation=activation, bfloat16=True).numpy()
+        same_in_parts(product, x, residual)

@@ -4,6 +4,7 @@
 enum {
     PAIR_BLOCK_ROWS = 168, PAIR_BLOCK_DEPTH = 512, PAIR_BLOCKS_WANTED = 8, PAIR_BLOCK_LEAST = 1 << 17,
     PAIR_GROUP = 1 << 17,        /* pairs of panels that stay in the second cache */
+    PAIR_FEW_ROWS = 336,         /* fewer read a panel in a good part of the time that they take: the next one is fetched meanwhile */
 };
 
 /* Panels of pairs of each right operand.  One item: 512 rows of a panel of 32 columns. */
@@ -84,7 +85,9 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const int64_t parts = product_pieces(a->depth, a->split), most_depth = a->split ? a->split : a->depth;
     const int64_t pairs = pieces(a->depth, 2), matrix = pieces(a->columns, PANEL) * pairs * PANEL;
     const pair_blocks s = cut_product(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
-    const int64_t each = s.down * s.across;
+    const int64_t each = s.down * s.across, results = a->outer * a->inner * parts * a->rows * a->columns;
+    const int simple = a->activation <= ACT_RELU || a->activation == ACT_RELU6;
+    const int streamed = simple && most_depth <= PAIR_BLOCK_DEPTH && streams(a->out, a->residual ? 2 * results : results, a->columns);
     for (int64_t i = begin; i < end; i++) {
         const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const int64_t down = i % each / s.across, across = i % s.across, wide = pieces(a->columns, PANEL);
@@ -96,15 +99,19 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
         const uint32_t *panels = a->panels + (outer * a->right_outer + inner * a->right_inner) * matrix + column * pairs;
         for (int64_t p = start; p == start || p < stop; p += PAIR_BLOCK_DEPTH) {
             const int last = p + PAIR_BLOCK_DEPTH >= stop;
-            pair_tile t = { .out_row = a->columns, .accumulate = p > start, .activation = last ? a->activation : ACT_LINEAR };
+            pair_tile t = {
+                .out_row = a->columns, .accumulate = p > start, .activation = last ? a->activation : ACT_LINEAR, .streamed = streamed,
+            };
             pair_rows(&t, (uint32_t *)worker->scratch, left + p * a->left_depth, a->left_row, a->left_depth, rows,
                       least(stop - p, PAIR_BLOCK_DEPTH));
             const uint32_t *top = t.a;
-            const int64_t group = most(PAIR_GROUP / most(t.pairs, 1) / PANEL, 1) * PANEL, tiles = pieces(rows, PAIR_ROWS);
+            const int few = a->rows <= PAIR_FEW_ROWS;
+            const int64_t group = few ? PANEL : most(PAIR_GROUP / most(t.pairs, 1) / PANEL, 1) * PANEL, tiles = pieces(rows, PAIR_ROWS);
             for (int64_t first = 0; first < columns; first += group)
                 for (int64_t k = 0; k < tiles; k++) {            /* results that are neighbours in memory follow one another */
                     const int64_t r = tile_begin(rows, tiles, k), height = tile_begin(rows, tiles, k + 1) - r;
                     t.a = top + r * t.a_row;
+                    t.ahead = few && first + PANEL < columns ? pairs * PANEL + k % 2 * 16 : 0;
                     for (int64_t j = first; j < least(first + group, columns); j += PANEL) {
                         t.out = a->out + (n * a->rows + row + r) * a->columns + column + j;
                         t.b = panels + j * pairs + p / 2 * PANEL;
@@ -116,5 +123,6 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
                 }
         }
     }
+    if (streamed) vstreams_end();
     keep_denormals(state);
 }

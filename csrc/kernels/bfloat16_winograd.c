@@ -157,6 +157,7 @@ KERNEL(winograd_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_widt
                 const pair_tile t = {
                     .out = products + j * point_out, .out_row = PANEL, .a = v + j * point, .a_row = row, .a_depth = 1,
                     .b = a->panels + (j * panels + q) * pairs * PANEL, .pairs = pairs, .columns = PANEL,
+                    .ahead = j + 1 < POINTS ? panels * pairs * PANEL : 0,
                 };
                 pair_multiply(&t, n);
             }

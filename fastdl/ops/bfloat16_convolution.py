@@ -139,7 +139,7 @@ def _winograd(op, out, images, kernel, bias, flipped, sizes, activation=0):
         column=rows if flipped else 1), kernel, dtype="uint32")
     tiles = sizes["batch"] * -(-sizes["out_height"] // 2) * -(-sizes["out_width"] // 2)
     block = max(14, min(84, (1 << 14) // rows // 14 * 14))
-    parts = min(-(-columns // linear.PANEL), -(-32 // max(-(-tiles // block), 1)))
+    parts = min(-(-columns // linear.PANEL), -(-8 // max(-(-tiles // block), 1)))        # each transforms the windows anew
     kernels.winograd_bf16(out, images, panels, bias, channels=rows, filters=columns, activation=activation, block=block, parts=parts, **sizes)
 
 

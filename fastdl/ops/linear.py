@@ -266,7 +266,8 @@ class Linear(Op):
         keep = self.empty(y.shape) if after or smooth and self.traced else None
         self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
         self.same, self.panels = () if FUSED[self.activation] else (3,), None
-        if few_columns.wanted(depth, columns) and residual is None and not smooth and not self.bfloat16:
+        if few_columns.wanted(depth, columns) and residual is None and not smooth:
+            self.bfloat16 = False                           # most of the time is reading, in pairs they would be read as 32 columns
             self.panels = few_columns.packed(self, kernel)
             kernels.few_columns_product(y, x, self.panels, bias, rows=_rows(y, columns), columns=columns, depth=depth,
                                         activation=FUSED[self.activation])
