@@ -117,7 +117,7 @@
     _(pooled_conv2d_d_kernel)                                                                                         \
                                                                                                                       \
     /* winograd */                                                                                                    \
-    _(winograd_images)                                                                                                \
+    _(winograd_kernel) _(winograd_images)                                                                             \
     _(winograd)                                                                                                       \
     _(winograd_d_kernel)                                                                                              \
                                                                                                                       \

@@ -10,13 +10,14 @@ import numpy as np
 
 from ..config import winograd_enabled
 from ..op import case, kernels, twin
-from .linear import PANEL, activate, panel_floats, strided
+from .linear import activate, strided
 
 __all__ = []
 
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width"
-CHUNK = 64                                  # as in csrc/kernels/winograd.c
-WORKSPACE = 1 << 22                         # floats of transformed windows worth keeping: in the last cache
+CHUNK = 64                                  # as in csrc/winograd.h
+WORKSPACE = 1 << 22                         # floats of transformed windows, gradients or kernels worth keeping: in the last cache
+PIECES = 8                                  # of the work on a kernel's gradient, at least
 NEAR, FAR = 0.75, 1.5
 
 
@@ -60,21 +61,34 @@ def at_points(images, *, batch, height, width, channels, out_height, out_width, 
 
 
 def chunks_of(v, tiles, channels, points):
-    """(first channel, how many, view (points, tiles * wide + 16)) of the chunks of winograd_images' output."""
+    """(first channel, how many, view (tiles, points * 64 + 16)) of the chunks of winograd_images' output."""
     for k, first in enumerate(range(0, channels, CHUNK)):
-        count = min(channels - first, CHUNK)
-        wide = -(-count // 16) * 16
-        start = k * points * (tiles * CHUNK + 16)
-        yield first, count, wide, v.reshape(-1)[start:start + points * (tiles * wide + 16)].reshape(points, -1)
+        yield first, min(channels - first, CHUNK), v.reshape(-1, tiles, points * CHUNK + 16)[k]
 
 
 @twin
 def winograd_images(v, images, *, channels, tile, block, **sizes):
     x = at_points(images, channels=channels, tile=tile, **sizes)
     x = x.reshape(-1, *x.shape[2:])
-    for first, count, wide, part in chunks_of(v, x.shape[1], channels, len(x)):
+    for first, count, part in chunks_of(v, x.shape[1], channels, len(x)):
         part[...] = 0
-        part[:, :-16].reshape(len(x), -1, wide)[..., :count] = x[..., first:first + count]
+        part[:, :-16].reshape(-1, len(x), CHUNK)[..., :count] = x[..., first:first + count].swapaxes(0, 1)
+
+
+def kernel_at_points(kernel, channels, filters, place, row, column, flipped, tile):
+    """(points, points, channels, filters)."""
+    taken = strided(kernel, (3, 3, channels, filters), 3 * place, place, row, column)
+    return both(matrices(tile)[1], taken[::-1, ::-1] if flipped else taken)
+
+
+@twin
+def winograd_kernel(u, kernel, *, channels, filters, place, row, column, flipped, tile):
+    found = kernel_at_points(kernel, channels, filters, place, row, column, flipped, tile).reshape(-1, channels, filters)
+    u = u.reshape(-1, -(-channels // CHUNK), len(found), CHUNK * CHUNK + 16)
+    u[...] = 0
+    for g, k in np.ndindex(u.shape[:2]):
+        part = found[:, k * CHUNK:(k + 1) * CHUNK, g * CHUNK:(g + 1) * CHUNK]
+        u[g, k, :, :-16].reshape(-1, CHUNK, CHUNK)[:, :part.shape[1], :part.shape[2]] = part
 
 
 def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
@@ -82,21 +96,24 @@ def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
 
 
 @twin(flops=_flops, error=1e-5)
-def winograd(out, images, v, panels, bias, *, batch, out_height, out_width, channels, filters, step, panel, activation, tile, block, parts,
-             **sizes):
+def winograd(out, images, v, kernel, u, bias, *, batch, out_height, out_width, channels, filters, place, row, column, flipped, activation,
+             tile, block, parts, **sizes):
     down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
     if not out.size:
         return
     if v is None:
         x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
     else:
-        whole = [part[:, :-16].reshape(len(part), -1, wide)[..., :count]
-                 for _, count, wide, part in chunks_of(v, batch * down * across, channels, points * points)]
-        x = np.concatenate(whole, -1).reshape(points, points, -1, channels)
-    a, g, _ = matrices(tile)
-    kernel = strided(panels, (3, 3, channels, -(-filters // PANEL), PANEL), 3 * step, step, PANEL, panel, 1)
-    kernel = kernel.reshape(3, 3, channels, -1)
-    y = both(a.T, x @ both(g, kernel[..., :filters])).reshape(tile, tile, batch, down, across, filters)
+        whole = [part[:, :-16].reshape(-1, points ** 2, CHUNK)[..., :count]
+                 for _, count, part in chunks_of(v, batch * down * across, channels, points ** 2)]
+        x = np.concatenate(whole, -1).swapaxes(0, 1).reshape(points, points, -1, channels)
+    if u is None:
+        g = kernel_at_points(kernel, channels, filters, place, row, column, flipped, tile)
+    else:
+        chunks = -(-channels // CHUNK)
+        g = u.reshape(-1, chunks, points ** 2, CHUNK * CHUNK + 16)[..., :-16].reshape(-1, chunks, points, points, CHUNK, CHUNK)
+        g = g.transpose(2, 3, 1, 4, 0, 5).reshape(points, points, chunks * CHUNK, -1)[:, :, :channels, :filters]
+    y = both(matrices(tile)[0].T, x @ g).reshape(tile, tile, batch, down, across, filters)
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
     out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
 
@@ -104,12 +121,12 @@ def winograd(out, images, v, panels, bias, *, batch, out_height, out_width, chan
 @twin(flops=_flops, error=1e-5)
 def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, channels, filters, tile, piece, **sizes):
     x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
-    a, g, _ = matrices(tile)
-    d = both(a, seen(d_out.reshape(batch, out_height, out_width, filters), tile, tile, -(-out_height // tile), -(-out_width // tile), 0, 0))
+    d_out = d_out.reshape(batch, out_height, out_width, filters)
+    d = both(matrices(tile)[0], seen(d_out, tile, tile, -(-out_height // tile), -(-out_width // tile), 0, 0))
     d_kernel = d_kernel.reshape(-1, 3, 3, channels, filters)
     for i in range(len(d_kernel)):
         own = slice(i * piece, (i + 1) * piece)
-        d_kernel[i] = both(g.T, x[:, :, own].swapaxes(2, 3) @ d[:, :, own])
+        d_kernel[i] = both(matrices(tile)[1].T, x[:, :, own].swapaxes(2, 3) @ d[:, :, own])
 
 
 # ---- what Conv2D calls ------------------------------------------------------------------------------------------------
@@ -143,21 +160,16 @@ def fastest(channels, filters, height, width):
 def convolve(op, out, images, kernel, bias):
     """out = activation(bias + convolution)."""
     channels, filters = kernel.shape[2:]
-    panels = op.prepared((panel_floats(9 * channels, filters),), lambda to: kernels.pack(
-        to, kernel, depth=9 * channels, columns=filters, row=filters, column=1), kernel)
-    _convolve(op, out, images, panels, bias, op.sizes, channels * PANEL, 9 * channels * PANEL, op.act)
+    _convolve(op, out, images, kernel, bias, op.sizes, dict(place=channels * filters, row=filters, column=1, flipped=0), op.act)
 
 
 def images_gradient(op, d_images, d_out):
     """The gradient of the images from d_out, before the activation: a convolution with the kernel turned by 180 degrees."""
     channels, filters = op.kernel.shape[2:]
-    turned, each, s = op.kernel.reshape(9, -1)[::-1], panel_floats(filters, channels), op.sizes
-    panels = op.empty((9, each))
-    for place, taken in zip(panels, turned):
-        kernels.pack(place, taken, depth=filters, columns=channels, row=1, column=filters)
+    s = op.sizes
     sizes = dict(batch=s["batch"], height=s["out_height"], width=s["out_width"], channels=filters, out_height=s["height"],
                  out_width=s["width"], top=2 - s["top"], left=2 - s["left"])
-    _convolve(op, d_images, d_out, panels, None, sizes, each, filters * PANEL)
+    _convolve(op, d_images, d_out, op.kernel, None, sizes, dict(place=channels * filters, row=1, column=filters, flipped=1))
 
 
 def _axes(sizes):
@@ -168,34 +180,44 @@ def _tiles(sizes, tile):
     return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
 
 
-def _floats(channels, tiles):
-    """Of a point in winograd_images' output."""
-    return sum(-(-min(channels - first, CHUNK) // 16) * 16 * tiles + 16 for first in range(0, channels, CHUNK))
+def _floats(channels, tiles, tile):
+    """Of winograd_images' output."""
+    return -(-channels // CHUNK) * tiles * ((tile + 2) ** 2 * CHUNK + 16)
 
 
-def _convolve(op, out, images, panels, bias, sizes, step, panel, activation=0):
+def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
     if not out.size:
         return
-    sizes, tile, filters, v = _axes(sizes), op.tile, out.shape[-1], None
-    tiles, parts, floats = _tiles(sizes, tile), -(-filters // CHUNK), _floats(sizes["channels"], _tiles(sizes, tile)) * (tile + 2) ** 2
-    if parts > 1 and floats <= WORKSPACE:             # else each part of the filters transforms the windows again
-        v = op.empty((floats,))
+    sizes, tile, filters, v, u = _axes(sizes), op.tile, out.shape[-1], None, None
+    channels, tiles, parts = sizes["channels"], _tiles(sizes, tile), -(-filters // CHUNK)
+    if parts > 1 and _floats(channels, tiles, tile) <= WORKSPACE:      # else each part of the filters transforms the windows again
+        v = op.empty((_floats(channels, tiles, tile),))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
-    blocks = max(-(-tiles // 70), min(-(-4 // parts), tiles // 14), 1)      # 70 tiles fit into scratch; and work for several threads
-    kernels.winograd(out, images if v is None else None, v, panels, bias, **sizes, filters=filters, step=step, panel=panel,
+    most = 42 if v is None else 70                                     # tiles whose windows and products the second cache holds
+    blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
+    floats = parts * -(-channels // CHUNK) * (tile + 2) ** 2 * (CHUNK * CHUNK + 16)
+    if blocks > 3 and floats <= WORKSPACE:                             # else each block transforms the kernel again
+        def fill(to):
+            kernels.winograd_kernel(to, kernel, channels=channels, filters=filters, **taps, tile=tile)
+        if taps["flipped"]:
+            fill(u := op.empty((floats,)))
+        else:
+            u = op.prepared((floats,), fill, kernel)
+    kernels.winograd(out, images if v is None else None, v, kernel if u is None else None, u, bias, **sizes, filters=filters, **taps,
                      activation=activation, tile=tile, block=-(-tiles // blocks), parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):
     """The gradient of the kernel from d_out, before the activation."""
-    tiles, size = _tiles(op.sizes, op.tile), d_kernel.size
+    tiles, size, (channels, filters) = _tiles(op.sizes, op.tile), d_kernel.size, d_kernel.shape[2:]
     if not tiles:
         kernels.fill(d_kernel, size=size, value=0.0)
         return
-    piece = -(-tiles // min(max(tiles // 112, 1), 16))
+    items = -(-channels // CHUNK) * -(-filters // (2 * CHUNK))
+    piece = -(-tiles // max(min(tiles // 112, -(-PIECES // items)), 1))           # work for several threads
     count = -(-tiles // piece)
     parts = d_kernel if count == 1 else op.empty((count, size))
-    kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=d_out.shape[-1], tile=op.tile, piece=piece)
+    kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=filters, tile=op.tile, piece=piece)
     if count > 1:
         kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
 
