@@ -22,7 +22,8 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     vf sum[TILE_ROWS][WIDE_VECTORS];
     vhalf half[TILE_ROWS];
     const int copies = (kind & HALF) == COPY, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
-    const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth;
+    const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth,
+                  ahead_step = t->ahead_step;
     const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
     const vpart last = vpart_of(tail);
     UNROLL for (int i = 0; i < rows; i++)
@@ -39,10 +40,12 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j);
     }
-    const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    const char *ahead = t->ahead, *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
-    for (int64_t p = depth; p > 0; p--, b += b_row) {
+    for (int64_t p = depth; p > 0; p--, b += b_row, ahead += ahead_step) {
+        if (kind & BESIDE) __builtin_prefetch(ahead, 0, 2);                 /* for the second cache: it is read later */
+        else __builtin_prefetch(ahead);
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
@@ -135,6 +138,26 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
         }
 }
 
+/* What tile i of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads; where these are beside
+   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. */
+INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i)
+{
+    const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns;
+    const float *ahead = t->a + (row + height) * t->a_row;
+    t->ahead_step = 4 * height;
+    if (t->a_row == 1) {
+        t->ahead_step = 0;
+        if (whole->b_panel == PANEL && i < lines) {
+            ahead = whole->b + (last ? t->depth * whole->b_row : first + columns) + i * 16;
+            t->ahead_step = 4 * whole->b_row;
+        } else if (last && i >= lines && i < 2 * lines) {
+            ahead = t->a + t->depth * t->a_depth + (i - lines) * 16;
+            t->ahead_step = 4 * t->a_depth;
+        }
+    }
+    t->ahead = (const char *)ahead;
+}
+
 void tile_multiply(const tile *whole, int64_t rows)
 {
     for (int64_t first = 0, columns; first < whole->columns; first += columns) {
@@ -152,6 +175,7 @@ void tile_multiply(const tile *whole, int64_t rows)
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
+            fetch_ahead(&t, whole, row, height, first, columns, i);
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);
