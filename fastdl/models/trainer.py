@@ -369,17 +369,16 @@ class Trainer:
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One training step on a batch; returns the running loss and metrics, as evaluate does."""
-        self._compiled("train_on_batch")
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Loss and metrics of one batch, added to the running ones."""
-        self._compiled("test_on_batch")
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
     def _on_batch(self, mode, x, y, sample_weight, class_weight, return_dict):
-        objectives, plain = self._objectives, sample_weight is None and class_weight is None
+        plain = sample_weight is None and class_weight is None
         if not (plain and self._again(mode, (x, y))):
+            self._compiled(f"{mode}_on_batch")
             item = Arrays(x, y, sample_weight, class_weight)
             self._prepare(item, item.samples)
             trained = mode, self._trained()[1]
@@ -392,7 +391,7 @@ class Trainer:
             arguments = rebuild(list(item.parts), iter([as_kind(a, d) for a, d in zip(item.leaves, self._kinds(item))]))
             run_step(recorded, step, recorder, *arguments)
             self._remember(plain and mode, recorded)
-        return objectives.logs() if return_dict else objectives.listed()
+        return self._objectives.logs() if return_dict else self._objectives.listed()
 
     # What a batch of plain arrays was replayed by the last time, so that small models do not wait for Python.
 
