@@ -195,6 +195,7 @@ def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
     most = 42 if v is None else 70                                     # tiles whose windows and products the second cache holds
     blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
+    blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
     floats = parts * -(-channels // CHUNK) * (tile + 2) ** 2 * (CHUNK * CHUNK + 16)
     if blocks > 3 and floats <= WORKSPACE:                             # else each block transforms the kernel again
         def fill(to):
