@@ -4,12 +4,18 @@
 
 #include "kernel.h"
 
+enum { AHEAD = 1024 };           /* numbers that are fetched ahead of the arithmetic */
+
 /* y = expression of x, a vector; `options` are further fields.  One item: one number. */
 #define UNARY_OF(name, cost, options, expression)                                                                      \
     KERNEL(name, a->size, cost, float *y; const float *x; int64_t size; options)                                       \
     {                                                                                                                  \
         int64_t i = begin;                                                                                             \
-        for (; i + VL <= end; i += VL) { const vf x = vload(a->x + i); vstore(a->y + i, expression); }                 \
+        for (; i + VL <= end; i += VL) {                                                                               \
+            const vf x = vload(a->x + i);                                                                              \
+            __builtin_prefetch(a->x + i + AHEAD);                                                                      \
+            vstore(a->y + i, expression);                                                                              \
+        }                                                                                                              \
         if (i < end) { const vf x = vload_n(a->x + i, end - i); vstore_n(a->y + i, expression, end - i); }             \
     }
 #define UNARY(name, cost, expression) UNARY_OF(name, cost, , expression)

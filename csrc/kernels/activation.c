@@ -24,8 +24,12 @@ KERNEL(activated_sum, a->size, a->activation == ACT_SIGMOID || a->activation == 
     int64_t size;
     int64_t activation;)
 {
-    for (int64_t i = begin; i < end; i += VL)
-        vstore_n(a->y + i, activate(vload_n(a->x1 + i, end - i) + vload_n(a->x2 + i, end - i), a->activation), end - i);
+    EACH_VECTOR(j, n, end - begin, {
+        const int64_t i = begin + j;
+        __builtin_prefetch(a->x1 + i + AHEAD);
+        __builtin_prefetch(a->x2 + i + AHEAD);
+        vstore_n(a->y + i, activate(vload_n(a->x1 + i, n) + vload_n(a->x2 + i, n), a->activation), n);
+    });
 }
 
 UNARY(sigmoid, 4, vsigmoid(x))
