@@ -144,7 +144,7 @@ INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height,
 {
     const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns;
     const float *ahead = t->a + (row + height) * t->a_row;
-    t->ahead_step = 4 * height;
+    t->ahead_step = t->a_row == t->depth ? 4 * height : 0;      /* else what lies behind is of other terms */
     if (t->a_row == 1) {
         t->ahead_step = 0;
         if (whole->b_panel == PANEL && i < lines) {
