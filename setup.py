@@ -19,8 +19,10 @@ ISAS = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx512_bf16": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16"],
 } if X86 else {"baseline": []}
+REST = {"avx512_bf16": "avx512"}              # a set that has only the kernels with bfloat16 products of its own: whose are the others
 if "FASTDL_BUILD_ISAS" in os.environ:         # fewer, for a quick rebuild while a kernel is written
-    ISAS = {isa: ISAS[isa] for isa in os.environ["FASTDL_BUILD_ISAS"].split()}
+    chosen = os.environ["FASTDL_BUILD_ISAS"].split()
+    ISAS = {isa: flags for isa, flags in ISAS.items() if isa in chosen or isa in map(REST.get, chosen)}
 
 KERNELS = ["csrc/kernels.c", "csrc/tile.c", "csrc/tile_bf16.c", *sorted(glob.glob("csrc/kernels/*.c"))]
 HEADERS = sorted(glob.glob("csrc/*.h"))
@@ -33,8 +35,13 @@ def included(source):
     return {source}.union(*(included(f"csrc/{header}") for header in headers))
 
 
+def own(isa, source):
+    """Whether an instruction set has an object of the file to itself."""
+    return isa not in REST or source == "csrc/kernels.c" or "csrc/tile_bf16.h" in included(source)
+
+
 class BuildKernels(build_ext):
-    """build_ext, with an object of each of KERNELS per instruction set; those newer than what they include are kept."""
+    """build_ext, with an object of each of KERNELS per instruction set that has its own; those newer than what they include are kept."""
 
     def build_extension(self, extension):
         def built(isa, source):
@@ -42,12 +49,14 @@ class BuildKernels(build_ext):
             done = os.path.join(folder, os.path.splitext(source)[0] + ".o")
             needed = max(map(os.path.getmtime, ["setup.py", *included(source)]))
             if self.force or not os.path.exists(done) or os.path.getmtime(done) < needed:
-                self.compiler.compile([source], output_dir=folder, include_dirs=["csrc"], macros=[("FD_ISA", isa)],
+                self.compiler.compile([source], output_dir=folder, include_dirs=["csrc"],
+                                      macros=[("FD_ISA", isa), *([("FD_REST", REST[isa])] if isa in REST else [])],
                                       extra_postargs=FLAGS + ISAS[isa])
             return done
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            extension.extra_objects = list(pool.map(built, *zip(*((isa, source) for source in KERNELS for isa in ISAS))))
+            wanted = [(isa, source) for source in KERNELS for isa in ISAS if own(isa, source)]
+            extension.extra_objects = list(pool.map(built, *zip(*wanted)))
         chosen = os.path.join(self.build_temp, "isas")
         if not os.path.exists(chosen) or open(chosen).read() != " ".join(ISAS):
             with open(chosen, "w") as file:

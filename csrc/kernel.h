@@ -19,6 +19,10 @@
 #define FD_JOINED(name, isa) fd_##name##_##isa
 #define FD_JOIN(name, isa) FD_JOINED(name, isa)
 #define FD_OF_ISA(name) FD_JOIN(name, FD_ISA)        /* fd_relu_avx2: the files are built once per instruction set, as FD_ISA */
+#ifndef FD_REST
+#define FD_REST FD_ISA           /* or the set whose kernels serve a set that differs from it in bfloat16 products only */
+#endif
+#define FD_OF_REST(name) FD_JOIN(name, FD_REST)      /* what does not multiply bfloat16 */
 
 /* KERNEL(name, items, cost, fields) { body }
 

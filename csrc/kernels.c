@@ -133,15 +133,6 @@
     _(average_pool2d)                                                                                                 \
     _(pool2d_grad)                                                                                                    \
                                                                                                                       \
-    /* recurrent */                                                                                                   \
-    _(pack_gates)                                                                                                     \
-    _(pack_gates_bf16)                                                                                                \
-    _(lstm)                                                                                                           \
-    _(lstm_grad)                                                                                                      \
-    _(lstm_units) _(lstm_units_grad)                                                                                  \
-    _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
-    _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
-                                                                                                                      \
     /* softmax */                                                                                                     \
     _(softmax)                                                                                                        \
     _(softmax_grad)                                                                                                   \
@@ -210,7 +201,18 @@
     _(clip_scale)                                                                                                     \
     _(average_parameters)                                                                                             \
     _(decayed_learning_rate)                                                                                          \
-    _(stepped_learning_rate)                                                                                          \
+    _(stepped_learning_rate)
+
+/* Those of files that include tile_bf16.h. */
+#define PAIR_KERNELS(_)                                                                                               \
+    /* recurrent */                                                                                                   \
+    _(pack_gates)                                                                                                     \
+    _(pack_gates_bf16)                                                                                                \
+    _(lstm)                                                                                                           \
+    _(lstm_grad)                                                                                                      \
+    _(lstm_units) _(lstm_units_grad)                                                                                  \
+    _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
+    _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
                                                                                                                       \
     /* bfloat16 */                                                                                                    \
     _(pack_bf16)                                                                                                      \
@@ -223,8 +225,11 @@
     _(winograd_bf16)
 
 #define DECLARED(name) extern const fd_kernel FD_OF_ISA(name);
+#define DECLARED_REST(name) extern const fd_kernel FD_OF_REST(name);
 #define ENTRY(name) &FD_OF_ISA(name),
+#define ENTRY_REST(name) &FD_OF_REST(name),
 
-KERNELS(DECLARED)
+KERNELS(DECLARED_REST)
+PAIR_KERNELS(DECLARED)
 
-const fd_kernel *const FD_OF_ISA(kernels)[] = { KERNELS(ENTRY) 0 };
+const fd_kernel *const FD_OF_ISA(kernels)[] = { KERNELS(ENTRY_REST) PAIR_KERNELS(ENTRY) 0 };

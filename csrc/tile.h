@@ -56,9 +56,9 @@ INLINE const float *tile_row(const char *a, const int i, int64_t s, int64_t s3, 
     return (const float *)(i == 3 ? a + s3 : i == 5 ? a + s5 : i == 6 ? a + 2 * s3 : a + i * s);
 }
 
-#define tile_end FD_OF_ISA(tile_end)
-#define tile_multiply FD_OF_ISA(tile_multiply)
-#define panel_pack FD_OF_ISA(panel_pack)
+#define tile_end FD_OF_REST(tile_end)
+#define tile_multiply FD_OF_REST(tile_multiply)
+#define panel_pack FD_OF_REST(panel_pack)
 
 /* `rows` rows, any number of them. With `copy`, the first tile of a group of columns reads b in place and leaves it in copy for the
    others, which then read what is small and side by side: so packing costs no time of its own. */
