@@ -66,17 +66,6 @@ def test_depthwise_convolution(c_isa, rng):
     same_in_parts(gradient, x)
 
 
-def test_product_d_z(c_isa, rng):
-    d_y, s = (uniform(rng, 384 * 64, 256) for _ in range(2))
-
-    def gradient(d_y, s):
-        d_z, sums = _core.empty(s.shape), _core.empty((-(-len(s) // 512), 256))
-        kernels.product_d_z(d_z, sums, d_y, s, rows=len(s), columns=256, split=512, activation=1)
-        return d_z
-
-    same_in_parts(gradient, d_y, s)
-
-
 def test_matrix_product(c_isa, rng):
     x, residual = uniform(rng, 65600, 24), uniform(rng, 65600, 96)
     kernel, bias = uniform(rng, 24, 96), uniform(rng, 96)
