@@ -1,8 +1,9 @@
-/* Runs calls and splits their items over the threads of one team: the only file with OpenMP.
+/* Runs calls and splits their items over the threads of one team: the only file with threads. OpenMP is asked for their number only:
+   its region takes half a microsecond to a whole one, as all threads must come and go, where to hand a call to a thread that waits for
+   it takes a tenth.
 
-   A whole list of calls runs inside one parallel region. A call that is worth it is cut into one range of items per thread,
-   any other is done by one thread. What an item gives does not depend on the cut, so every number of threads gives the same
-   bits. */
+   A call that is worth it is cut into one range of items per thread, any other is done by one thread. What an item gives does not
+   depend on the cut, so every number of threads gives the same bits. */
 #define _GNU_SOURCE
 #include "fastdl.h"
 
@@ -13,21 +14,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#ifndef _WIN32
 #include <pthread.h>
+#ifndef _WIN32
+#include <signal.h>
 #include <unistd.h>
 #endif
 
 enum { MOST_THREADS = 256 };
 static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
-/* In grains, least work of the shared calls of a run for which threads are woken: where runs follow one another closely, as the
-   steps of a loop do, the threads have not gone to sleep yet, and waking them costs half a microsecond instead of tens. */
+/* In grains, least work of the shared calls of a run for which threads are woken, which takes tens of microseconds; for less where runs
+   follow one another closely, as the steps of a loop do: they will not have gone to sleep by the next. For a run without pace not for
+   less than AWAKE, as what it reads may have to come from the caller's cache. */
 enum { WAKING = 8, AWAKE = 2, SMALL = 8 };
 static const double CLOSELY = 5e-5;  /* seconds */
-static _Atomic double last_end;      /* of a run that had shared calls */
 
 static int wanted;                  /* fd_set_threads; 0: by the process */
-static int forked;                  /* in a child of fork libgomp's team is gone: one thread */
+static int forked;                  /* in a child of fork the workers are gone: one thread */
 static atomic_flag busy = ATOMIC_FLAG_INIT;   /* another Python thread has the team */
 
 /* ---- how many threads ---- */
@@ -126,11 +128,14 @@ enum { TRIAL = 256, LEAST_WAIT = 1024, MOST_WAIT = 32768 };     /* runs of a tri
 
 static int pace_alone(const fd_pace *p) { return (int)(p->alone ^ p->trial); }
 
+/* Whether this run is to be timed: of those before a trial as many as in it. */
+static int pace_timed(const fd_pace *p) { return p->trial || p->runs >= p->wait - TRIAL; }
+
 static void pace_done(fd_pace *p, double seconds)
 {
-    p->sum += seconds;
+    if (pace_timed(p)) p->sum += seconds;
     if (++p->runs < (p->trial ? TRIAL : p->wait)) return;
-    const double mean = p->sum / (double)p->runs;
+    const double mean = p->sum / TRIAL;
     if (!p->trial) p->mean = mean;
     else if (mean > 0.93 * p->mean) p->wait = p->wait < MOST_WAIT ? 2 * p->wait : MOST_WAIT;
     else p->alone = !p->alone, p->wait = LEAST_WAIT;
@@ -143,28 +148,33 @@ static void pace_done(fd_pace *p, double seconds)
 
 /* The state of one fd_run. At any time one shared call is under way, or one thread alone walks from one shared call to the
    next (`go_on`). A shared call is cut into as many shares as there are threads; thread t takes share t, so that it meets the
-   same rows in every step and finds them in its cache. A share that nobody has taken, because its thread does not run (the
-   processor is busy with something else), is taken by another: nobody waits for a thread that sleeps. */
+   same rows in every step and finds them in its cache. A share that nobody has taken, because its thread does not run (it sleeps, or
+   the processor is busy with something else), is taken by another: nobody waits for a thread that sleeps. */
 typedef struct {
-    _Alignas(64) _Atomic int64_t taken; /* the number of the last shared call in which it was taken */
-    atomic_int cpu;                     /* on which its thread began, plus 1; 0: not known */
+    _Alignas(64) _Atomic int64_t taken; /* the last shared call in which it was taken */
+    atomic_int cpu;                     /* on which its thread was last seen, plus 1; 0: not known */
 } share;
 
 typedef struct {
-    const fd_call *calls;
     int64_t n, repeats, done;           /* done: how often the list was completed */
-    double deadline, *clock, since;     /* 0: none; null: none; when the call under way began */
-    int team, alone;                    /* alone: one thread does this repeat */
+    double deadline, since;             /* 0: none; when the call under way began */
     fd_pace *pace;                      /* or null */
     double began;                       /* this repeat, with pace */
-    share *shares;
-    _Alignas(64) _Atomic int64_t number;    /* of the shared call under way, from 1; in one line with what is read next */
+    _Atomic int64_t fault;              /* the first one: call << FAULT_BITS | item; INT64_MAX: none */
+    _Alignas(64) _Atomic int64_t turn;  /* the number of the shared call under way << TEAM_BITS | threads that share it */
     int64_t at, end;                    /* the shared calls that are under way: one, and those joined to it or chained */
+    const fd_call *calls;               /* in one line of the cache with the turn, as all that a share needs */
+    double *clock;                      /* or null */
+    int team, alone;                    /* alone: one thread does this repeat */
+    _Alignas(64) _Atomic int64_t finished;  /* shares of it */
     atomic_int over;
-    _Alignas(64) _Atomic int64_t finished;  /* shares, of all shared calls */
-    _Alignas(64) _Atomic int64_t fault;     /* the first one: call << FAULT_BITS | item; INT64_MAX: none */
 } run;
-enum { FAULT_BITS = 40 };
+enum { FAULT_BITS = 40, TEAM_BITS = 16 };
+
+/* Of all runs with more than one thread, which follow one another: a worker may look at it at any time. Turns only grow, and a share is
+   taken by whoever first raises `taken` to the turn, which is then under way until that share is finished. */
+static run together;
+static share shares[MOST_THREADS];
 
 static inline void relax(void)
 {
@@ -213,10 +223,10 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
         }
         if (atomic_load_explicit(&r->fault, memory_order_relaxed) != INT64_MAX) break;
         if (++at == r->n) {
-            const double t = r->pace || r->deadline > 0 ? now() : 0;
+            const double t = r->deadline > 0 || (r->pace && pace_timed(r->pace)) ? now() : 0;
             if (r->pace) {
                 pace_done(r->pace, t - r->began);
-                r->began = t, r->alone = pace_alone(r->pace);
+                r->alone = pace_alone(r->pace), r->began = t > 0 || !pace_timed(r->pace) ? t : now();
             }
             if (++r->done == r->repeats || (r->deadline > 0 && t >= r->deadline)) break;
             at = -1;
@@ -224,12 +234,14 @@ static void go_on(run *r, int64_t at, fd_worker *worker)
         }
         if (r->team > 1 && !r->alone && r->calls[at].team) {
             r->at = at, r->end = joined_end(r->calls, r->n, at);
-            atomic_fetch_add_explicit(&r->number, 1, memory_order_release);
+            atomic_store_explicit(&r->finished, 0, memory_order_relaxed);
+            const int64_t turn = atomic_load_explicit(&r->turn, memory_order_relaxed) >> TEAM_BITS;
+            atomic_store_explicit(&r->turn, (turn + 1) << TEAM_BITS | r->team, memory_order_release);
             return;
         }
         run_items(r, at, 0, r->calls[at].items, worker);
     }
-    atomic_store(&r->over, 1);
+    atomic_store_explicit(&r->over, 1, memory_order_release);
 }
 
 /* Share s of a chain: its rows through all the calls, until one of them finds bad data. */
@@ -248,12 +260,11 @@ static void run_chain(run *r, int s, int64_t at, int64_t stop, fd_worker *worker
     }
 }
 
-/* Take share s of shared call `number` and do it; whoever does the last one goes on. */
-static void take(run *r, int s, int64_t number, fd_worker *worker)
+/* Take share s of this turn and do it; whoever does the last one goes on. */
+static void take(run *r, int s, int64_t turn, fd_worker *worker)
 {
-    int64_t before = number - 1;
-    if (atomic_load_explicit(&r->shares[s].taken, memory_order_relaxed) != before ||
-        !atomic_compare_exchange_strong(&r->shares[s].taken, &before, number)) return;
+    int64_t before = atomic_load_explicit(&shares[s].taken, memory_order_relaxed);
+    if (before >= turn || !atomic_compare_exchange_strong(&shares[s].taken, &before, turn)) return;
     const int64_t at = r->at, stop = r->end;                   /* a share of it was free: the call is still under way */
     int64_t items = 0;
     for (int64_t i = at; i < stop; i++) items += r->calls[i].items;
@@ -266,90 +277,150 @@ static void take(run *r, int s, int64_t number, fd_worker *worker)
         run_items(r, i, begin > 0 ? begin : 0, end < n ? end : n, worker);
         begin -= n, end -= n;
     }
-    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == number * r->team) go_on(r, stop - 1, worker);
+    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == r->team) go_on(r, stop - 1, worker);
 }
 
 /* A scheduler may wake a worker on the processor on which the caller runs, and as neither ever sleeps it can leave them there for
    tenths of a second, each at half its speed, beside an idle processor. A worker that sees this moves. */
-static void spread(run *r, int thread)
+static void spread(int thread)
 {
 #ifdef __linux__
     const int cpu = sched_getcpu();
     cpu_set_t allowed, free;
     int shared = 0;
-    atomic_store(&r->shares[thread].cpu, cpu + 1);
-    for (int t = 0; t < thread; t++) shared |= atomic_load(&r->shares[t].cpu) == cpu + 1;
+    if (atomic_load_explicit(&shares[thread].cpu, memory_order_relaxed) != cpu + 1) atomic_store(&shares[thread].cpu, cpu + 1);
+    for (int t = 0; t < thread; t++) shared |= atomic_load(&shares[t].cpu) == cpu + 1;
     if (!shared || sched_getaffinity(0, sizeof allowed, &allowed)) return;
     free = allowed;
     for (int t = 0; t < thread; t++)
-        if (atomic_load(&r->shares[t].cpu)) CPU_CLR(atomic_load(&r->shares[t].cpu) - 1, &free);
+        if (atomic_load(&shares[t].cpu)) CPU_CLR(atomic_load(&shares[t].cpu) - 1, &free);
     if (CPU_COUNT(&free) && !sched_setaffinity(0, sizeof free, &free)) sched_setaffinity(0, sizeof allowed, &allowed);
 #else
-    (void)r, (void)thread;
+    (void)thread;
 #endif
 }
 
-static void serve(run *r, int thread, fd_worker *worker)
+/* ---- workers: threads that wait for turns, at first awake ---- */
+
+enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 200000 };    /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
+static int workers;                 /* that there are; worker t is thread t of the team, from 1 */
+static atomic_int awake;            /* of them */
+static int64_t wakings;             /* with `dormitory` */
+static pthread_mutex_t dormitory = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
+
+/* Look for work once, having looked `looks` times in vain since the last turn, `seen`; returns how often it is now. */
+static int look(run *r, int thread, int64_t *seen, int looks, fd_worker *worker)
 {
-    int64_t number = 0;
-    for (int spins = 0; !atomic_load_explicit(&r->over, memory_order_acquire); spins++) {
-        int64_t latest = atomic_load_explicit(&r->number, memory_order_acquire);
-        if (latest != number) {
-            number = latest;
-            take(r, thread, number, worker);
-            spins = 0;
-        } else if (spins == 100 && number) {                   /* some microseconds: look for shares left lying */
-            for (int s = 0; s < r->team; s++) take(r, s, number, worker);
-        } else if (spins < 20000) relax();
-        else sched_yield();                                    /* more threads than processors */
+    const int64_t turn = atomic_load_explicit(&r->turn, memory_order_acquire);
+    const int team = (int)(turn & ((1 << TEAM_BITS) - 1));
+    if (turn != *seen) {
+        *seen = turn;
+        if (thread < team) take(r, thread, turn, worker);
+        return 0;
     }
+    if (looks == LEFT_LYING) {
+        for (int s = 0; s < team; s++) take(r, s, turn, worker);
+    } else if (looks < PATIENCE) relax();
+    else sched_yield();             /* more threads than processors */
+    return looks + 1;
+}
+
+static void *work(void *thread)
+{
+    run *const r = &together;
+    const int t = (int)(intptr_t)thread;
+    fd_worker worker = { scratch_of[t], INT64_MAX };
+    int64_t seen = 0;
+    for (int looks = 0;;) {
+        looks = look(r, t, &seen, looks, &worker);
+        if (looks == LEFT_LYING) spread(t);
+        if (looks < SLEEP) continue;
+        pthread_mutex_lock(&dormitory);
+        atomic_fetch_sub(&awake, 1);
+        for (const int64_t heard = wakings; wakings == heard;) pthread_cond_wait(&bell, &dormitory);
+        atomic_fetch_add(&awake, 1);
+        pthread_mutex_unlock(&dormitory);
+        looks = 0;
+    }
+    return 0;
+}
+
+/* Have workers for a team that are awake; what they were not in time for, or where there can be none, the caller does. */
+static void call_workers(int team)
+{
+    for (; workers < team - 1; workers++) {
+        pthread_t thread;
+#ifndef _WIN32
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);            /* signals are for Python's threads */
+#endif
+        const int failed = pthread_create(&thread, 0, work, (void *)(intptr_t)(workers + 1));
+#ifndef _WIN32
+        pthread_sigmask(SIG_SETMASK, &before, 0);
+#endif
+        if (failed) return;
+        pthread_detach(thread);
+        atomic_fetch_add(&awake, 1);
+    }
+    if (atomic_load(&awake) >= team - 1) return;
+    pthread_mutex_lock(&dormitory);
+    wakings++;
+    pthread_cond_broadcast(&bell);
+    pthread_mutex_unlock(&dormitory);
+}
+
+/* Whether such a run was asked for a moment ago. */
+static int closely(void)
+{
+    static _Atomic double last;
+    const double before = atomic_load(&last), t = now();
+    atomic_store(&last, t);
+    return t - before < CLOSELY;
 }
 
 int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds, fd_fault *fault, double *clock, fd_pace *pace)
 {
-    run r = { .calls = calls, .n = n, .repeats = repeats, .deadline = seconds > 0 ? now() + seconds : 0, .clock = clock, .team = 1 };
-    atomic_init(&r.fault, INT64_MAX);
+    const double deadline = seconds > 0 ? now() + seconds : 0;
     int team = 1;
     double work = -1;                   /* of the shared calls; -1: there are none */
     for (int64_t i = 0; i < n && work < (pace ? PACED : WAKING) * grain; i++)
         if (calls[i].team) work = (work < 0 ? 0 : work) + calls[i].work;
-    if (work >= 0 && (work * (double)repeats >= WAKING * grain || (work >= AWAKE * grain && now() - last_end < CLOSELY)))
-        team = fd_threads();
-    if (pace && team > 1 && work < PACED * grain && !clock) {
-        r.pace = pace, r.began = now(), r.alone = pace_alone(pace);
-        if (r.alone && repeats == 1) team = 1;
+    if (work >= 0) {
+        const int threads = fd_threads();
+        if (work * (double)repeats >= WAKING * grain ||
+            ((pace || work >= AWAKE * grain) && (atomic_load_explicit(&awake, memory_order_relaxed) >= threads - 1 || closely())))
+            team = threads;
     }
+    const int paced = pace && team > 1 && work < PACED * grain && !clock;
+    int alone = paced ? pace_alone(pace) : 0;
+    if (alone && repeats == 1) team = 1;
+    const double began = paced && pace_timed(pace) ? now() : 0;
     if (team > 1 && atomic_flag_test_and_set(&busy)) team = -1;     /* another Python thread has the team: work alone */
     for (int t = 0; t < team && team > 1; t++)
         if (!scratch(t)) { team = -1; atomic_flag_clear(&busy); }
+    char *own = team > 1 ? scratch(0) : borrow();
+    if (!own) return -1;
+    run mine, *r = team > 1 ? &together : &mine;
+    fd_worker worker = { own, INT64_MAX };
+    r->calls = calls, r->n = n, r->repeats = repeats, r->done = 0, r->deadline = deadline, r->clock = clock, r->since = 0;
+    r->team = team > 1 ? team : 1, r->alone = alone, r->pace = paced ? pace : 0, r->began = began;
+    atomic_init(&r->fault, INT64_MAX);
+    atomic_store_explicit(&r->over, 0, memory_order_relaxed);
     if (team > 1) {
-        share shares[MOST_THREADS];
-        for (int t = 0; t < team; t++) atomic_init(&shares[t].taken, 0), atomic_init(&shares[t].cpu, 0);
-        r.shares = shares;
-        spread(&r, 0);
-        #pragma omp parallel num_threads(team)
-        {
-            const int thread = omp_get_thread_num();
-            fd_worker worker = { scratch(thread), INT64_MAX };
-            if (thread == 0) {
-                r.team = omp_get_num_threads();
-                go_on(&r, -1, &worker);
-            } else spread(&r, thread);
-            serve(&r, thread, &worker);
-        }
-        atomic_flag_clear(&busy);
-    } else {
-        char *own = borrow();
-        if (!own) return -1;
-        fd_worker worker = { own, INT64_MAX };
-        if (n && repeats > 0) go_on(&r, -1, &worker);
-        give_back(own);
-    }
-    if (work >= AWAKE * grain) last_end = now();
-    const int64_t found = atomic_load(&r.fault);
+        call_workers(team);
+        spread(0);
+        int64_t seen = atomic_load_explicit(&r->turn, memory_order_relaxed);
+        go_on(r, -1, &worker);
+        for (int looks = 0; !atomic_load_explicit(&r->over, memory_order_acquire);) looks = look(r, 0, &seen, looks, &worker);
+    } else if (n && repeats > 0) go_on(r, -1, &worker);
+    const int64_t found = atomic_load(&r->fault), done = r->done;
+    if (team > 1) atomic_flag_clear(&busy);
+    else give_back(own);
     fault->call = found == INT64_MAX ? -1 : found >> FAULT_BITS;
     fault->item = found & (((int64_t)1 << FAULT_BITS) - 1);
-    return r.done;
+    return done;
 }
 
 void fd_call_set(fd_call *c, const fd_kernel *kernel)
