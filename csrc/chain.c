@@ -3,9 +3,10 @@
 #include "fastdl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { WINDOW = 96, LARGE = 1 << 21 };  /* calls looked at for a chain; bytes of a call that is long enough without one */
-enum { LEAST_WORK = 6 };                /* of a chain, in grains */
+enum { LEAST_WORK = 1, JOINED_WORK = 8 };   /* of a chain, in grains; and most of calls that are joined */
 
 typedef struct list { fd_call *calls; const fd_reach *reach; fd_slices *slices; } list;
 
@@ -42,14 +43,50 @@ static int cut(const list *l, const int64_t *chain, int64_t n, int64_t unit)
 {
     const int64_t parts = n ? (l->slices[chain[0]].rows + unit - 1) / unit : 0;
     double work = 0;
-    for (int64_t i = 0; i < n; i++) work += l->calls[chain[i]].work;
-    if (n < 2 || work < LEAST_WORK * fd_grain()) return 0;
+    int linked = 0;                     /* else there are no waits to save, and calls can be joined */
+    for (int64_t i = 0; i < n; i++) {
+        work += l->calls[chain[i]].work;
+        for (int64_t k = 0; k < i && !linked; k++) linked = meet(l, chain[k], chain[i], 0);
+    }
+    if (!linked || work < LEAST_WORK * fd_grain()) return 0;
     for (int64_t i = 0; i < n; i++) {
         fd_call *c = &l->calls[chain[i]];
         const fd_slices *s = &l->slices[chain[i]];
         c->team = 1, c->chained = i > 0, c->parts = parts, c->part_items = unit / s->unit * s->items;
     }
     return 1;
+}
+
+/* Join short calls that need nothing of one another: first those that need nothing of the others around them, then those that need
+   these, and so on; by their results' addresses, so that a thread goes on with what it made, as in Adam with gradients. */
+static void join(const list *l, int64_t *order, int64_t n)
+{
+    for (int64_t first = 0, end; first < n; first = end) {
+        int64_t level[WINDOW], sorted[WINDOW], done = 0;
+        double work = 0;
+        for (end = first; end < n && end - first < WINDOW; end++) {
+            const int64_t c = order[end];
+            const fd_call *call = &l->calls[c];
+            work += call->work;
+            if (call->parts || call->joined || (c + 1 < n && call[1].joined) || l->reach[c].checks || touched(&l->reach[c]) > LARGE ||
+                work > JOINED_WORK * fd_grain()) break;
+            level[end - first] = 0;
+            for (int64_t i = first; i < end; i++)
+                if (level[i - first] >= level[end - first] && meet(l, order[i], c, 0)) level[end - first] = level[i - first] + 1;
+        }
+        for (int64_t k = 0; done < end - first; k++) {
+            const int64_t from = done;
+            for (int64_t i = first; i < end; i++) {
+                if (level[i - first] != k) continue;
+                int64_t to = done++;
+                for (; to > from && l->calls[sorted[to - 1]].word[0] > l->calls[order[i]].word[0]; to--) sorted[to] = sorted[to - 1];
+                sorted[to] = order[i];
+            }
+            for (int64_t i = from; i < done; i++) l->calls[sorted[i]].joined = i > from;
+        }
+        memcpy(order + first, sorted, (size_t)done * sizeof *order);
+        end = end > first ? end : first + 1;
+    }
 }
 
 int fd_calls_chain(fd_call *calls, const fd_reach *reach, int64_t n, int64_t *order)
@@ -85,6 +122,7 @@ int fd_calls_chain(fd_call *calls, const fd_reach *reach, int64_t n, int64_t *or
             for (int64_t i = 0; i < n_waiting; i++) left[from + i] = waiting[i];
         } else for (; from <= last; from++) order[done++] = left[from];
     }
+    join(&l, order, done);
     for (int64_t i = 0; i < done; i++) moved[i] = calls[order[i]];
     for (int64_t i = 0; i < done; i++) calls[i] = moved[i];
     free(l.slices), free(moved), free(left);

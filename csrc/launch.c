@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "fastdl.h"
 
+#include <math.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -260,22 +261,30 @@ static void run_chain(run *r, int s, int64_t at, int64_t stop, fd_worker *worker
     }
 }
 
+/* Where a share begins that has so much of a call's work before it. */
+static int64_t item_at(const fd_call *c, double work)
+{
+    if (work >= c->work) return c->items;
+    int64_t item = work > 0 ? (int64_t)ceil(work / c->work * (double)c->items - 1e-6) : 0;
+    if (c->items >= 1024) item = (item + 63) & ~(int64_t)63;   /* whole cache lines */
+    return item < c->items ? item : c->items;
+}
+
 /* Take share s of this turn and do it; whoever does the last one goes on. */
 static void take(run *r, int s, int64_t turn, fd_worker *worker)
 {
     int64_t before = atomic_load_explicit(&shares[s].taken, memory_order_relaxed);
     if (before >= turn || !atomic_compare_exchange_strong(&shares[s].taken, &before, turn)) return;
     const int64_t at = r->at, stop = r->end;                   /* a share of it was free: the call is still under way */
-    int64_t items = 0;
-    for (int64_t i = at; i < stop; i++) items += r->calls[i].items;
-    if (r->calls[at].parts) run_chain(r, s, at, stop, worker), items = 0;
-    int64_t size = (items + r->team - 1) / r->team;
-    if (size >= 512) size = (size + 63) & ~(int64_t)63;        /* whole cache lines */
-    int64_t begin = size * s < items ? size * s : items, end = begin + size < items ? begin + size : items;
-    for (int64_t i = at; i < stop && items; i++) {
-        const int64_t n = r->calls[i].items;
-        run_items(r, i, begin > 0 ? begin : 0, end < n ? end : n, worker);
-        begin -= n, end -= n;
+    if (r->calls[at].parts) run_chain(r, s, at, stop, worker);
+    else {
+        double work = 0, before = 0;
+        for (int64_t i = at; i < stop; i++) work += r->calls[i].work;
+        for (int64_t i = at; i < stop; i++) {
+            const fd_call *c = &r->calls[i];
+            run_items(r, i, item_at(c, work * s / r->team - before), item_at(c, work * (s + 1) / r->team - before), worker);
+            before += c->work;
+        }
     }
     if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == r->team) go_on(r, stop - 1, worker);
 }
@@ -445,7 +454,7 @@ void fd_calls_share(fd_call *calls, int64_t n)
         shared |= calls[i].parts > 0;
         if (calls[i].parts) continue;
         for (int64_t k = i; k < end; k++) items += calls[k].items, work += calls[k].work;
-        if (end > i + 1) calls[i].team = items > 1 && work >= grain;
+        if (end > i + 1) calls[i].team = items > 1 && work >= (shared ? grain / SMALL : grain);
         shared |= (int)calls[i].team;
     }
     for (int64_t i = 0; i < n && shared; i++)

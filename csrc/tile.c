@@ -139,18 +139,19 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 }
 
 /* What tile i of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads; where these are beside
-   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. */
-INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i)
+   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. Nothing
+   that another thread may be writing: it would have to get its lines back. */
+INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i, int64_t rows)
 {
-    const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns;
-    const float *ahead = t->a + (row + height) * t->a_row;
-    t->ahead_step = t->a_row == t->depth ? 4 * height : 0;      /* else what lies behind is of other terms */
+    const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns, more = !t->ends || row + height < rows;
+    const float *ahead = t->a + (more ? row + height : row) * t->a_row;
+    t->ahead_step = t->a_row == t->depth && more ? 4 * height : 0;       /* else what lies behind is of other terms */
     if (t->a_row == 1) {
         t->ahead_step = 0;
-        if (whole->b_panel == PANEL && i < lines) {
+        if (whole->b_panel == PANEL && i < lines && (!last || !t->ends)) {
             ahead = whole->b + (last ? t->depth * whole->b_row : first + columns) + i * 16;
             t->ahead_step = 4 * whole->b_row;
-        } else if (last && i >= lines && i < 2 * lines) {
+        } else if (last && !t->ends && i >= lines && i < 2 * lines) {
             ahead = t->a + t->depth * t->a_depth + (i - lines) * 16;
             t->ahead_step = 4 * t->a_depth;
         }
@@ -175,7 +176,7 @@ void tile_multiply(const tile *whole, int64_t rows)
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
-            fetch_ahead(&t, whole, row, height, first, columns, i);
+            fetch_ahead(&t, whole, row, height, first, columns, i, rows);
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);

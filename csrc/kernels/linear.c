@@ -1,4 +1,4 @@
-/* Matrix products with any strides, sums of columns, gradients of the fused activations. */
+/* Matrix products with any strides, gradients of the fused activations. */
 #include "tile.h"
 
 /* panels[j / 32, p, j % 32] = b[p * row + j * column], zeros to the right.  One item: one panel of 32 columns. */
@@ -24,7 +24,7 @@ typedef struct product {
     const float *bias, *residual;                /* as in struct tile */
     int64_t rows, columns, depth, activation, accumulate;
     float *keep;
-    int64_t keep_streams;
+    int64_t keep_streams, ends;
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
@@ -41,11 +41,11 @@ INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t
 {
     const int64_t uneven = columns % BLOCK_COLUMNS && rows < columns && columns < FAR;    /* the last cells of a row would have less to do */
     const int64_t wide = uneven ? PANEL : BLOCK_COLUMNS;
-    const int64_t across = pieces(columns, wide), width = least(columns, wide);
+    const int64_t across = uneven ? pieces(columns, PANEL) : pieces(columns, BLOCK_COLUMNS), width = least(columns, wide);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
     cells s = { most(least(rows, pieces(least_rows, 4) * 4), 1), wide, 0, across };
-    if (rows > columns && rows <= CHAINED_ROWS)     /* so that calls of the same rows can be cut at the same places */
-        for (s.rows = 4; s.rows < least(least_rows, CHAINED_CELL); s.rows *= 2) ;
+    if ((rows > columns || across == 1) && rows <= CHAINED_ROWS)     /* so that calls of the same rows can be cut at the same places */
+        for (s.rows = 4; s.rows < least(least_rows, least(CHAINED_CELL, rows / 4)); s.rows *= 2) ;
     if (columns <= PANEL / 2) {                     /* these run along vectors */
         const int64_t unit = rows < 8 * PANEL ? 16 : PANEL;
         s.rows = pieces(s.rows, unit) * unit;
@@ -93,7 +93,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                     copy_rows(a, BLOCK_ROWS + 16, s.a, t->a_depth, depth, n);
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
-                s.out = t->out + i * t->out_row + j;
+                s.out = t->out + i * t->out_row + j, s.ends = t->ends && last && i + n == row + rows;
                 s.keep = t->keep ? t->keep + i * t->out_row + j : 0, s.keep_streams = t->keep_streams;
                 s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
@@ -159,6 +159,14 @@ INLINE int64_t product_narrow(int64_t rows, int64_t columns)
 
 static void product_narrow_block(const product *t, int64_t row, int64_t rows, float *scratch)
 {
+    if (t->columns == 1 && t->out_row == 1 && t->a_row == 1 && !t->bias && !t->activation) {
+        const tile s = {
+            .out = t->out + row, .a = t->b, .a_row = 1, .a_depth = t->b_depth, .b = t->a + row, .b_row = t->a_depth, .b_panel = PANEL,
+            .depth = t->depth, .columns = rows, .accumulate = t->accumulate, .ends = 1,
+        };
+        tile_multiply(&s, 1);
+        return;
+    }
     float *sums = scratch, *panel = scratch + PANEL * PANEL;      /* (columns, PANEL); (BLOCK_DEPTH, PANEL) */
     for (int64_t end = row + rows; row < end; row += PANEL) {
         const int64_t n = least(end - row, PANEL);
@@ -280,6 +288,10 @@ static int64_t product_unit(int64_t rows, int64_t columns, int64_t depth, int64_
 {
     return split ? split : product_cells(rows, columns, depth, 1).rows;
 }
+static int64_t product_rows(int64_t rows, int64_t columns, int64_t depth, int64_t split)       /* 0: cells lie column after column */
+{
+    return split ? depth : rows > columns || product_cells(rows, columns, depth, 1).across == 1 ? rows : 0;
+}
 static int64_t slice(int64_t unit, int64_t row, int64_t number, int64_t n)       /* of rows of n numbers, where they lie one after another */
 {
     return number == 1 && row >= n ? 4 * unit * row : 0;
@@ -297,7 +309,7 @@ enum { KEPT = 1 << 20 };        /* numbers from which what only the backward pas
 KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
        product_cost(a->rows, a->columns, a->depth) * a->outer * a->inner /
        most(matrix_product_cells(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
-       a->outer * a->inner > 1 ? 0 : a->split ? a->depth : a->rows > a->columns ? a->rows : 0,
+       a->outer * a->inner > 1 ? 0 : product_rows(a->rows, a->columns, a->depth, a->split),
        product_unit(a->rows, a->columns, a->depth, a->split), product_cells_of_unit(a->rows, a->columns, a->depth, a->split),
        (4 * a->columns * (a->split ? a->rows : s->unit),
         a->split ? slice(a->split, a->left_depth, a->left_row, a->rows) : slice(s->unit, a->left_row, a->left_depth, a->depth),
@@ -329,8 +341,9 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
     const int64_t parts = a->split ? most(pieces(a->depth, a->split), 1) : 1, most_depth = a->split ? a->split : a->depth;
     const cells s = product_cells(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
     const int64_t each = s.down * s.across, keep_streams = a->keep && a->rows * a->columns >= KEPT && (uintptr_t)a->keep % 64 == 0 && a->columns % 16 == 0;
-    for (int64_t n = begin / each; n * each < end; n++) {
-        const int64_t part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
+    const int one = a->outer * a->inner * parts == 1;           /* which is short, often: without divisions */
+    for (int64_t n = one ? 0 : begin / each; n * each < end; n++) {
+        const int64_t part = one ? 0 : n % parts, inner = one ? 0 : n / parts % a->inner, outer = one ? 0 : n / parts / a->inner;
         const product t = {
             .out = a->out + n * a->rows * a->columns, .out_row = a->columns,
             .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
@@ -340,77 +353,11 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
             .rows = a->rows, .columns = a->columns, .depth = least(a->depth - part * most_depth, most_depth),
             .activation = a->activation, .accumulate = a->accumulate, .keep = a->keep ? a->keep + n * a->rows * a->columns : 0,
             .residual = a->residual ? a->residual + n * a->rows * a->columns : 0, .keep_streams = keep_streams,
+            .ends = (n + 1) * each >= end,
         };
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
     vstreams_end();
-}
-
-enum { INNER_PIECE = 4096 };
-
-/* out[k] = sum of a[i] * b[i] over piece k of 4096 numbers.  One item: one piece. */
-KERNEL(inner_product, pieces(a->size, INNER_PIECE), INNER_PIECE / 2,
-    float *out;           /* (ceil(size / 4096)) */
-    const float *x;       /* (size) */
-    const float *y;       /* (size) */
-    int64_t size;)
-{
-    for (int64_t k = begin; k < end; k++) {
-        const int64_t stop = least((k + 1) * INNER_PIECE, a->size);
-        vf s[SUM16];
-        for (int i = 0; i < SUM16; i++) s[i] = vset(0);
-        for (int64_t j = k * INNER_PIECE; j < stop; j += 16)
-            for (int i = 0; i < SUM16; i++) {
-                const int64_t n = most(stop - j - i * VL, 0);
-                s[i] = vfma(vload_n(a->x + j + i * VL, n), vload_n(a->y + j + i * VL, n), s[i]);
-            }
-        a->out[k] = vsum16(s);
-    }
-}
-
-/* out[n] = sum over k, upwards, of parts[n, k].  One item: one number of out. */
-KERNEL(sum_parts, a->outer * a->size, a->count,
-    float *out;           /* (outer, size) */
-    const float *parts;   /* (outer, count, size) */
-    int64_t outer;
-    int64_t count;
-    int64_t size;)
-{
-    for (int64_t i = begin; i < end; ) {
-        const int64_t n = i / a->size, j = i % a->size, left = least(end - i, a->size - j);
-        const float *x = a->parts + n * a->count * a->size + j;
-        vf s = vset(0);
-        for (int64_t k = 0; k < a->count; k++) s = s + vload_n(x + k * a->size, left);
-        vstore_n(a->out + i, s, left);
-        i += least(left, VL);
-    }
-}
-
-/* out[k, j] = sum of x[i, j] over the rows i of piece k.  One item: a piece of `split` rows by 256 columns. */
-KERNEL_BY_ROWS(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
-               a->rows, a->split, pieces(a->columns, 256), (4 * a->columns, 4 * a->split * a->columns),
-    float *out;           /* (ceil(rows / split), columns) */
-    const float *x;       /* (rows, columns) */
-    int64_t rows;
-    int64_t columns;
-    int64_t split;)
-{
-    const int64_t across = pieces(a->columns, 256);
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t k = i / across, first = i % across * 256, stop = least(first + 256, a->columns);
-        const int64_t rows = least(a->rows - k * a->split, a->split);
-        for (int64_t j = first; j < stop; j += 4 * VL) {
-            const float *x = a->x + k * a->split * a->columns + j;
-            vf s[4] = { vset(0), vset(0), vset(0), vset(0) };
-            if (stop - j >= 4 * VL)
-                for (int64_t r = 0; r < rows; r++)
-                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload(x + r * a->columns + v * VL);
-            else
-                for (int64_t r = 0; r < rows; r++)
-                    UNROLL for (int v = 0; v < 4; v++) s[v] = s[v] + vload_n(x + r * a->columns + v * VL, most(stop - j - v * VL, 0));
-            UNROLL for (int v = 0; v < 4; v++) vstore_n(a->out + k * a->columns + j + v * VL, s[v], most(stop - j - v * VL, 0));
-        }
-    }
 }
 
 /* d_x = d_y times the derivative of the activation, from its result y.  One item: one number. */

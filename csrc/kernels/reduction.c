@@ -1,4 +1,5 @@
-/* Reductions of the middle axis of (outer, length, inner), in pieces of fixed length, which a second call reduces again. */
+/* Reductions of the middle axis of (outer, length, inner), in pieces of fixed length, which a second call reduces again; the sums that
+   matrix products need. */
 #include "kernel.h"
 
 enum { STRIP = 64, BLOCK = 16 };           /* columns of an item where inner > 1; rows that are joined before the rest */
@@ -168,6 +169,79 @@ KERNEL(prod_grad, a->outer * a->inner, 4 * a->length,
         for (int64_t l = a->length - 1; l >= 0; l--) {
             a->d_x[at + l * a->inner] *= after;
             after *= a->x[at + l * a->inner];
+        }
+    }
+}
+
+enum { INNER_PIECE = 4096 };
+
+/* out[k] = sum of a[i] * b[i] over piece k of 4096 numbers.  One item: one piece. */
+KERNEL(inner_product, pieces(a->size, INNER_PIECE), INNER_PIECE / 2,
+    float *out;           /* (ceil(size / 4096)) */
+    const float *x;       /* (size) */
+    const float *y;       /* (size) */
+    int64_t size;)
+{
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t stop = least((k + 1) * INNER_PIECE, a->size);
+        vf s[SUM16];
+        for (int i = 0; i < SUM16; i++) s[i] = vset(0);
+        for (int64_t j = k * INNER_PIECE; j < stop; j += 16)
+            for (int i = 0; i < SUM16; i++) {
+                const int64_t n = most(stop - j - i * VL, 0);
+                s[i] = vfma(vload_n(a->x + j + i * VL, n), vload_n(a->y + j + i * VL, n), s[i]);
+            }
+        a->out[k] = vsum16(s);
+    }
+}
+
+/* out[n] = sum over k, upwards, of parts[n, k].  One item: one number of out. */
+KERNEL(sum_parts, a->outer * a->size, a->count,
+    float *out;           /* (outer, size) */
+    const float *parts;   /* (outer, count, size) */
+    int64_t outer;
+    int64_t count;
+    int64_t size;)
+{
+    for (int64_t i = begin; i < end; ) {
+        const int64_t n = i / a->size, j = i % a->size, left = least(end - i, a->size - j);
+        const float *x = a->parts + n * a->count * a->size + j;
+        vf s = vset(0);
+        for (int64_t k = 0; k < a->count; k++) s = s + vload_n(x + k * a->size, left);
+        vstore_n(a->out + i, s, left);
+        i += least(left, VL);
+    }
+}
+
+/* out[k, j] = sum of x[i, j] over the rows i of piece k.  One item: a piece of `split` rows by 256 columns. */
+KERNEL_BY_ROWS(column_sums, pieces(a->rows, a->split) * pieces(a->columns, 256), least(a->rows, a->split) * least(a->columns, 256),
+               a->rows, a->split, pieces(a->columns, 256), (4 * a->columns, 4 * a->split * a->columns),
+    float *out;           /* (ceil(rows / split), columns) */
+    const float *x;       /* (rows, columns) */
+    int64_t rows;
+    int64_t columns;
+    int64_t split;)
+{
+    const int64_t across = pieces(a->columns, 256);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t k = i / across, first = i % across * 256, stop = least(first + 256, a->columns);
+        const int64_t rows = least(a->rows - k * a->split, a->split);
+        if (a->columns == 1) {
+            vf s[SUM16] = { vset(0) };
+            EACH_OF_SUM16(v, r, width, rows, s[v] = s[v] + vload_n(a->x + k * a->split + r, width););
+            a->out[k] = vsum16(s);
+            continue;
+        }
+        for (int64_t j = first; j < stop; j += 4 * VL) {
+            const float *x = a->x + k * a->split * a->columns + j;
+            vf s[4] = { vset(0), vset(0), vset(0), vset(0) };
+            if (stop - j >= 4 * VL)
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL_ALL for (int v = 0; v < 4; v++) s[v] = s[v] + vload(x + r * a->columns + v * VL);
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    UNROLL_ALL for (int v = 0; v < 4; v++) s[v] = s[v] + vload_n(x + r * a->columns + v * VL, most(stop - j - v * VL, 0));
+            UNROLL_ALL for (int v = 0; v < 4; v++) vstore_n(a->out + k * a->columns + j + v * VL, s[v], most(stop - j - v * VL, 0));
         }
     }
 }

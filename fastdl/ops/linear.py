@@ -206,6 +206,11 @@ def _merged(batch):
 def sum_columns(op, out, x, rows, columns, d_y=None, s=None, activation=0):
     """out (columns) = sum of x (rows, columns) over the rows, in pieces of fixed size; with an activation, x is its gradient, made here."""
     split = 128 if rows <= 1024 else 256 if rows <= 2048 else 512
+    if activation and rows < OF_SMALL and columns <= OF_SMALL:      # rows of a small network stay with a thread, which sums then do not
+        kernels.product_d_z(x, None, d_y, s, rows=rows, columns=columns, split=16, activation=activation)
+        activation = 0
+        if out is None:
+            return
     if activation:
         split = min(split, max(16, 65536 // max(columns, 1)))       # what a piece reads stays in the second cache
     parts = -(-rows // split)
