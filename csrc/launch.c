@@ -262,10 +262,11 @@ static void run_chain(run *r, int s, int64_t at, int64_t stop, fd_worker *worker
 }
 
 /* Where a share begins that has so much of a call's work before it. */
+static double weight(const fd_call *c) { return c->work > 0 ? c->work : 1; }
 static int64_t item_at(const fd_call *c, double work)
 {
-    if (work >= c->work) return c->items;
-    int64_t item = work > 0 ? (int64_t)ceil(work / c->work * (double)c->items - 1e-6) : 0;
+    if (work >= weight(c)) return c->items;
+    int64_t item = work > 0 ? (int64_t)ceil(work / weight(c) * (double)c->items - 1e-6) : 0;
     if (c->items >= 1024) item = (item + 63) & ~(int64_t)63;   /* whole cache lines */
     return item < c->items ? item : c->items;
 }
@@ -279,11 +280,11 @@ static void take(run *r, int s, int64_t turn, fd_worker *worker)
     if (r->calls[at].parts) run_chain(r, s, at, stop, worker);
     else {
         double work = 0, before = 0;
-        for (int64_t i = at; i < stop; i++) work += r->calls[i].work;
+        for (int64_t i = at; i < stop; i++) work += weight(&r->calls[i]);
         for (int64_t i = at; i < stop; i++) {
             const fd_call *c = &r->calls[i];
             run_items(r, i, item_at(c, work * s / r->team - before), item_at(c, work * (s + 1) / r->team - before), worker);
-            before += c->work;
+            before += weight(c);
         }
     }
     if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == r->team) go_on(r, stop - 1, worker);
