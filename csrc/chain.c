@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { WINDOW = 96, LARGE = 1 << 21 };  /* calls looked at for a chain; bytes of a call that is long enough without one */
-enum { LEAST_WORK = 1, JOINED_WORK = 8 };   /* of a chain, in grains; and most of calls that are joined */
+enum { LEAST_WORK = 1, JOINED_WORK = 12 };   /* of a chain, in grains; and most of calls that are joined */
 
 typedef struct list { fd_call *calls; const fd_reach *reach; fd_slices *slices; } list;
 

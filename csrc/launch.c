@@ -22,11 +22,11 @@
 #endif
 
 enum { MOST_THREADS = 256 };
-static double grain = 32768;        /* least work (in fd_kernel's cost) of a call that is shared: some 3 microseconds */
+static double grain = 20000;        /* least work (in fd_kernel's cost) of a call that is shared: a microsecond */
 /* In grains, least work of the shared calls of a run for which threads are woken, which takes tens of microseconds; for less where runs
    follow one another closely, as the steps of a loop do: they will not have gone to sleep by the next. For a run without pace not for
    less than AWAKE, as what it reads may have to come from the caller's cache. */
-enum { WAKING = 8, AWAKE = 2, SMALL = 8 };
+enum { WAKING = 12, AWAKE = 3, SMALL = 8 };
 static const double CLOSELY = 5e-5;  /* seconds */
 
 static int wanted;                  /* fd_set_threads; 0: by the process */
@@ -124,18 +124,18 @@ static char *scratch(int thread)
 /* ---- pace: now and then some runs of a short list are left to one thread, or to all where one does the others, and the faster stays.
    Where another program has one of the processors, or they are far from one another, a list of some microseconds loses by sharing. ---- */
 
-enum { PACED = 128 };                   /* most work of such a list, in grains */
-enum { TRIAL = 256, LEAST_WAIT = 1024, MOST_WAIT = 32768 };     /* runs of a trial: some slices of the scheduler; before the next one */
+enum { PACED = 200 };                   /* most work of such a list, in grains */
+enum { TRIAL = 256, LEAST_WAIT = 1024, MOST_WAIT = 32768 };     /* runs that are timed: some slices of the scheduler; before the next trial */
 
 static int pace_alone(const fd_pace *p) { return (int)(p->alone ^ p->trial); }
 
-/* Whether this run is to be timed: of those before a trial as many as in it. */
-static int pace_timed(const fd_pace *p) { return p->trial || p->runs >= p->wait - TRIAL; }
+/* Whether this run is to be timed: the last ones before a trial, and in it, when the threads have woken. */
+static int pace_timed(const fd_pace *p) { return p->runs >= (p->trial ? TRIAL : p->wait - TRIAL); }
 
 static void pace_done(fd_pace *p, double seconds)
 {
     if (pace_timed(p)) p->sum += seconds;
-    if (++p->runs < (p->trial ? TRIAL : p->wait)) return;
+    if (++p->runs < (p->trial ? 2 * TRIAL : p->wait)) return;
     const double mean = p->sum / TRIAL;
     if (!p->trial) p->mean = mean;
     else if (mean > 0.93 * p->mean) p->wait = p->wait < MOST_WAIT ? 2 * p->wait : MOST_WAIT;
@@ -314,7 +314,7 @@ static void spread(int thread)
 
 enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 200000 };    /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
 static int workers;                 /* that there are; worker t is thread t of the team, from 1 */
-static atomic_int awake;            /* of them */
+static atomic_int awake, naps;      /* of them; how often one went to sleep */
 static int64_t wakings;             /* with `dormitory` */
 static pthread_mutex_t dormitory = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
@@ -347,7 +347,7 @@ static void *work(void *thread)
         if (looks == LEFT_LYING) spread(t);
         if (looks < SLEEP) continue;
         pthread_mutex_lock(&dormitory);
-        atomic_fetch_sub(&awake, 1);
+        atomic_fetch_sub(&awake, 1), atomic_fetch_add(&naps, 1);
         for (const int64_t heard = wakings; wakings == heard;) pthread_cond_wait(&bell, &dormitory);
         atomic_fetch_add(&awake, 1);
         pthread_mutex_unlock(&dormitory);
@@ -374,7 +374,9 @@ static void call_workers(int team)
         pthread_detach(thread);
         atomic_fetch_add(&awake, 1);
     }
-    if (atomic_load(&awake) >= team - 1) return;
+    static int rung;                                            /* naps, then */
+    if (atomic_load(&awake) >= team - 1 || rung == atomic_load(&naps)) return;
+    rung = atomic_load(&naps);
     pthread_mutex_lock(&dormitory);
     wakings++;
     pthread_cond_broadcast(&bell);

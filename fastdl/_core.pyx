@@ -394,7 +394,7 @@ def set_threads(int n):
     fd_set_threads(n)
 
 
-def set_grain(double work=32768):
+def set_grain(double work=20000):
     """Calls of less work than this stay on one thread; the tests set 0."""
     fd_set_grain(work)
     settings_changed()

@@ -5,6 +5,7 @@ cdef class Node:
     cdef public tuple sources                 # where the gradients of its inputs go, see sources_of; None: backward is over
     cdef public object label
     cdef list given                           # of its inputs (shape, dtype) or None
+    cdef readonly bint spare                  # in backward: the gradient of its only output is needed no more, and may be written over
     cdef int64_t order
     cdef Pattern leaves                       # what a plain call leaves, which its backward completes
     cdef Pattern pattern, back                # what another was called by, what is known of its backward, and arrays for it
@@ -174,6 +175,7 @@ cdef class Walk:
         if pattern is not None:
             found = node.repeat(d_out, [] if views else [d_inputs[i] for i, _ in keys])
         else:
+            node.spare = owned and node.leaves is None and not same
             made = node.first(d_out, d_inputs, bool(keys))
             found = [made if views else d_inputs[i] for i, _ in keys]
         for (_, key), d in zip(keys, found):

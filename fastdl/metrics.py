@@ -13,7 +13,7 @@ from .ops.loss import LOSS_PIECE
 from .registry import Configured, Registry, snake_case
 from .tensor import State, Tensor, kernels
 
-_float32 = struct.Struct("f")
+_pack, _unpack = struct.Struct("f").pack, struct.Struct("f").unpack
 
 
 class Metric(Configured):
@@ -102,7 +102,7 @@ class Mean(Metric):
             return 0.0
         mean = self.total.array.item() / count
         try:
-            return _float32.unpack(_float32.pack(mean))[0]      # as float32, three times as fast as by NumPy
+            return _unpack(_pack(mean))[0]      # as float32, three times as fast as by NumPy
         except OverflowError:
             return float(np.float32(mean))
 

@@ -286,7 +286,7 @@ class Linear(Op):
     def backward(self, d_y, d_x, d_kernel, d_bias=None, d_residual=None):
         depth, columns = self.kernel.shape
         rows, activation = _rows(d_y, columns), FUSED[self.activation]
-        d_z = d_y if not activation else self.empty(d_y.shape) if d_residual is None else d_residual
+        d_z = d_residual if activation and d_residual is not None else d_y if not activation or self.spare else self.empty(d_y.shape)
         if activation or d_bias is not None:
             sum_columns(self, d_bias, d_z, rows, columns, d_y, self.activated, activation)
         if d_kernel is not None:
