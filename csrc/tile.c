@@ -23,7 +23,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     vhalf half[TILE_ROWS];
     const int copies = (kind & HALF) == COPY, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
     const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth,
-                  ahead_step = t->ahead_step;
+                  ahead_step = t->ahead_step, later_step = t->later_step;
     const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
     const vpart last = vpart_of(tail);
     UNROLL for (int i = 0; i < rows; i++)
@@ -40,12 +40,12 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
         UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j);
     }
-    const char *ahead = t->ahead, *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    const char *ahead = t->ahead, *later = t->later, *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
-    for (int64_t p = depth; p > 0; p--, b += b_row, ahead += ahead_step) {
-        if (kind & BESIDE) __builtin_prefetch(ahead, 0, 2);                 /* for the second cache: it is read later */
-        else __builtin_prefetch(ahead);
+    for (int64_t p = depth; p > 0; p--, b += b_row, ahead += ahead_step, later += later_step) {
+        if (!(kind & BESIDE)) __builtin_prefetch(ahead);
+        __builtin_prefetch(later, 0, 2);                                    /* for the second cache */
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
@@ -138,25 +138,29 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
         }
 }
 
-/* What tile i of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads; where these are beside
-   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. Nothing
-   that another thread may be writing: it would have to get its lines back. */
-INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i, int64_t rows)
+/* What tile i of the n of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads, for the first
+   cache; for the second, with the other tiles, the columns of b that come next and, where all read all rows of a, later terms of these.
+   Nothing that another thread may be writing, which would have to get its lines back. */
+INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t rows, int64_t row, int64_t height, int64_t columns, int64_t i,
+                        int64_t n)
 {
-    const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns, more = !t->ends || row + height < rows;
-    const float *ahead = t->a + (more ? row + height : row) * t->a_row;
-    t->ahead_step = t->a_row == t->depth && more ? 4 * height : 0;       /* else what lies behind is of other terms */
-    if (t->a_row == 1) {
-        t->ahead_step = 0;
-        if (whole->b_panel == PANEL && i < lines && (!last || !t->ends)) {
-            ahead = whole->b + (last ? t->depth * whole->b_row : first + columns) + i * 16;
-            t->ahead_step = 4 * whole->b_row;
-        } else if (last && !t->ends && i >= lines && i < 2 * lines) {
-            ahead = t->a + t->depth * t->a_depth + (i - lines) * 16;
-            t->ahead_step = 4 * t->a_depth;
-        }
+    enum { FETCHING = 16 };                                     /* of many tiles the last ones: what comes too early does not stay */
+    const int more = !t->ends || row + height < rows, beside = t->a_row == 1, panels = columns >= PANEL && whole->b_panel != PANEL;
+    const int64_t k = beside ? i : i - most(n - FETCHING, 0), lines = b_next ? pieces(columns, 16) : 0;
+    t->later = t->ahead = (const char *)(t->a + (more ? row + height : row) * t->a_row);
+    t->later_step = 0, t->ahead_step = t->a_row == t->depth && more ? 4 * height : 0;        /* else what lies behind is of other terms */
+    if (b_next && panels) {                                     /* a share of a panel */
+        const int64_t each = least(n, FETCHING) * PANEL / columns;
+        if (k < 0 || !each) return;
+        t->later_step = least(pieces(4 * PANEL, each), 64);
+        t->later = (const char *)(b_next + k / each * whole->b_panel) + k % each * t->later_step * t->depth;
+    } else if (k >= 0 && k < lines && (beside || whole->b_row < FAR)) {
+        t->later_step = 4 * whole->b_row;
+        t->later = (const char *)(b_next + k * 16);
+    } else if (whole->a_next && beside && b_next == whole->b_next && k >= lines && k < lines + pieces(rows, 16)) {
+        t->later_step = 4 * whole->a_next_depth;
+        t->later = (const char *)(whole->a_next + (k - lines) * 16);
     }
-    t->ahead = (const char *)ahead;
 }
 
 void tile_multiply(const tile *whole, int64_t rows)
@@ -170,13 +174,14 @@ void tile_multiply(const tile *whole, int64_t rows)
         if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
+        const float *b_next = left > columns ? t.b + (first + columns) / PANEL * t.b_panel + (first + columns) % PANEL : t.b_next;
         int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
         if (VL == 16 && left < columns && (left - 1) % VL < VL / 2 && t.a_row != 1) kind = HALF;
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
-            fetch_ahead(&t, whole, row, height, first, columns, i, rows);
+            fetch_ahead(&t, whole, b_next, rows, row, height, columns, i, n);
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);

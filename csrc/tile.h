@@ -11,7 +11,7 @@
 
 #include "kernel.h"
 
-enum { PANEL = 32 };
+enum { PANEL = 32, FAR = 512 };     /* columns; numbers between rows of memory that share few sets of a cache */
 
 /* A tile is `rows` x `vectors` vectors of accumulators: TILE_ROWS x TILE_VECTORS at most, or WIDE_ROWS x WIDE_VECTORS, where the
    columns are many (which reads less for a multiply-add) or the rows few (which leave too few sums under way). */
@@ -29,6 +29,8 @@ typedef struct tile {
     const float *a; int64_t a_row, a_depth;     /* strides of a, in floats */
     const float *b; int64_t b_row;              /* of b: PANEL in a panel; any other is read up to `columns` only */
     int64_t b_panel;                            /* from panel to panel: PANEL where b is in place; unused where columns <= PANEL */
+    const float *b_next;                        /* null, or what will be read as b is, after its last columns */
+    const float *a_next; int64_t a_next_depth;  /* null, or what will be read after a, where a_row is 1 */
     float *copy;                                /* null, or room for depth * COPY_COLUMNS: see tile_multiply */
     const float *bias;                          /* may be null */
     const float *residual;                      /* null, or what is added before the activation, laid out as out */
@@ -38,8 +40,8 @@ typedef struct tile {
     float *keep;                                /* null, or where the numbers before the activation go, laid out as out: GELU, SiLU */
     int64_t keep_streams;                       /* 1: past the caches; keep and its rows are aligned as a vector is */
     int64_t streamed;                           /* 1: out is stored past the caches, if its lines are whole: its rows must begin at lines */
-    int64_t ends;                               /* 1: what lies behind these rows and terms is not for this thread */
-    const char *ahead; int64_t ahead_step;      /* of tile_multiply: what a tile fetches for those after it */
+    int64_t ends;                               /* 1: what lies behind these rows is not for this thread */
+    const char *ahead, *later; int64_t ahead_step, later_step;      /* of tile_multiply: what a tile fetches for those after it */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */

@@ -88,7 +88,7 @@ static void add_rows(float *out, int64_t out_row, const float *left, int64_t lef
 {
     const tile t = {
         .out = out, .out_row = out_row, .a = left, .a_row = left_row, .a_depth = left_depth, .b = right, .b_row = right_row, .b_panel = PANEL,
-        .depth = depth, .columns = columns, .accumulate = accumulate,
+        .b_next = right + depth * right_row, .depth = depth, .columns = columns, .accumulate = accumulate,
     };
     tile_multiply(&t, rows);
 }

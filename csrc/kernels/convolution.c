@@ -302,6 +302,7 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
             else gather_rows(&p, scratch, t.a_depth, pixel, n, row, rows);
             t.accumulate = pixel > index * a->piece;
             t.b = packed ? panel : a->d_out + pixel * a->filters + first;
+            t.b_next = packed ? 0 : t.b + n * a->filters;
             for (int64_t q = 0; q < m && (packed || d_bias); q += PANEL) {
                 const int64_t at = pixel * a->filters + first + q;
                 gradient_panel(packed ? panel + q * SUMMED : 0, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,

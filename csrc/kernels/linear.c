@@ -14,8 +14,6 @@ KERNEL(pack, pieces(a->columns, PANEL), a->depth * PANEL,
                least(end * PANEL, a->columns) - begin * PANEL);
 }
 
-enum { FAR = 512, BLOCK_ROWS = VL == 16 ? 192 : 384 };      /* numbers between rows of memory that share few sets of a cache; rows copied */
-
 /* out = activate(bias + a @ b) with every operand by strides. */
 typedef struct product {
     float *out; int64_t out_row;
@@ -31,8 +29,9 @@ typedef struct product {
 typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a cell; how many */
 
 enum {
-    BLOCK_DEPTH = VL == 16 ? 512 : 256,             /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
-    BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
+    BLOCK_DEPTH = VL == 16 ? 1024 : 256,            /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
+    BESIDE_DEPTH = VL == 16 ? 512 : 256, BESIDE_NUMBERS = 1 << 15,          /* most, and of a, where its rows are beside one another */
+    BLOCK_ROWS = VL == 16 ? 192 : 384, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
     CELLS = 64, CELL_LEAST = 1 << 15,               /* most cells wanted, and multiply-adds of one */
     CHAINED_ROWS = 4096, CHAINED_CELL = 64,         /* rows of a product that may be part of a chain, and most of a cell then */
 };
@@ -57,11 +56,8 @@ INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t
 /* to[k] = n numbers from[k * row], for k < count, in rows of `wide` numbers. */
 INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, int64_t count, int64_t n)
 {
-    for (int64_t k = 0; k < count; k++, to += wide, from += row) {
-        int64_t j = 0;
-        for (; j + VL <= n; j += VL) vstore(to + j, vload(from + j));
-        if (j < n) vstore_n(to + j, vload_n(from + j, n - j), n - j);
-    }
+    for (int64_t k = 0; k < count; k++, to += wide, from += row)
+        EACH_VECTOR(j, width, n, { vstore_n(to + j, vload_n(from + j, width), width); });
 }
 
 /* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
@@ -72,28 +68,33 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
     const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR;
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
+    const int64_t most_depth = !beside ? BLOCK_DEPTH : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
+    const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */
     const int in_tile = t->activation <= ACT_RELU || t->activation == ACT_RELU6;                /* stored once, then */
-    const int streamed = in_tile && t->depth <= BLOCK_DEPTH && streams(t->out, t->rows * t->columns, t->out_row);
+    const int streamed = in_tile && t->depth <= block && streams(t->out, t->rows * t->columns, t->out_row);
     float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
-    for (int64_t p = 0; p == 0 || p < t->depth; p += BLOCK_DEPTH) {
-        const int64_t depth = least(t->depth - p, BLOCK_DEPTH), last = p + depth == t->depth;
+    for (int64_t p = 0; p == 0 || p < t->depth; p += block) {
+        const int64_t depth = least(t->depth - p, block), last = p + depth == t->depth;
         for (int64_t j = column; j < column + columns; j += width) {
             const float *b = t->b + p * t->b_depth + (t->b_panel ? j / PANEL * t->b_panel : j * t->b_column);
             tile s = {
                 .b = pack ? scratch : b, .b_row = pack ? PANEL : t->b_depth, .b_panel = pack ? PANEL * depth : t->b_panel ? t->b_panel : PANEL,
                 .copy = copy_b ? copy : 0, .bias = last && t->bias ? t->bias + j : 0, .out_row = t->out_row,
-                .depth = depth, .columns = least(column + columns - j, width),
+                .depth = depth, .columns = least(column + columns - j, width), .a_next_depth = t->a_depth,
+                .b_next = pack || (last && (!beside || t->ends)) ? 0 : b + depth * (t->b_panel ? PANEL : t->b_depth),
                 .accumulate = t->accumulate || p, .activation = last ? t->activation : ACT_LINEAR, .streamed = streamed,
             };
             if (pack) panel_pack(scratch, b, t->b_depth, t->b_column, depth, s.columns);
             for (int64_t i = row; i < row + rows; i += height) {
                 const int64_t n = least(row + rows - i, height);
                 s.a = t->a + i * t->a_row + p * t->a_depth, s.a_row = t->a_row, s.a_depth = t->a_depth;
+                s.ends = t->ends && last && i + n == row + rows;
+                s.a_next = i + n < row + rows ? s.a + n * t->a_row : s.ends ? 0 : t->a + row * t->a_row + (p + depth) * t->a_depth;
                 if (copy_a) {
                     copy_rows(a, BLOCK_ROWS + 16, s.a, t->a_depth, depth, n);
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
-                s.out = t->out + i * t->out_row + j, s.ends = t->ends && last && i + n == row + rows;
+                s.out = t->out + i * t->out_row + j;
                 s.keep = t->keep ? t->keep + i * t->out_row + j : 0, s.keep_streams = t->keep_streams;
                 s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
@@ -270,7 +271,7 @@ static void product_range(const product *t, const cells *s, int64_t begin, int64
     }
 }
 
-/* Cost of a product: its multiply-adds, and the passes over memory that dominate where rows or columns are few. */
+/* Multiply-adds, and the passes over memory that dominate where rows or columns are few. */
 static double product_cost(double rows, double columns, double depth)
 {
     return rows * columns * depth / 6 + (rows + columns) * depth / 4 + rows * columns / 2;
