@@ -3,8 +3,8 @@
 #include "winograd.h"
 
 enum {
-    SUM_FILTERS = 128,       /* filters of the kernel's gradient at once, */
-    SUM_TILES = 56,          /* and tiles transformed for it */
+    OWN_TILES = 84,          /* times chunks of channels: windows that an item keeps for all its filters */
+    SUM_TILES = 32,          /* tiles transformed at once for the kernel's gradient */
 };
 
 /* ---- tiles ---- */
@@ -28,28 +28,26 @@ static void transform_images(float *v, int64_t v_tile, const tiling *t, int64_t 
     else transform_images_of(v, v_tile, t, tile, n, first, count, patch, 2, 0, 2);
 }
 
-static void transform_images_band(float *v, int64_t v_tile, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
-                                  float *patch, int64_t band)
-{
-#define CALL(m, r) transform_images_of(v, v_tile, t, tile, n, first, count, patch, m, r, r + 1)
-    KNOWN(t->step, band, CALL)
-#undef CALL
-}
-
-/* `count` filters of the gradients of n tiles at the points of a band: z[tile][point][CHUNK]. */
-static void transform_gradients_band(float *z, int64_t z_tile, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count,
-                                     float *patch, int64_t band)
+/* `count` filters of the gradients of n tiles at all points: z[tile][point][CHUNK]. */
+INLINE void transform_gradients_of(float *z, int64_t z_tile, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch,
+                                   const int m)
 {
     const float *at[16];
     for (int64_t i = 0; i < n; i++, z += z_tile) {
-        window_of(at, t, tile + i, (int)t->step, first, count, patch);
-#define CALL(m, r)                                                                                                     \
-        for (int64_t c = 0; c < count; c += VL)                                                                        \
-            TO_POINTS(z + c, CHUNK, vload(at[i * (m) + j] + c), m, r, r + 1, m, gradient_pair)
-        KNOWN(t->step, band, CALL)
-#undef CALL
+        window_of(at, t, tile + i, m, first, count, patch);
+        for (int64_t c = 0; c < count; c += VL)
+            TO_POINTS(z + c, CHUNK, vload(at[i * m + j] + c), m, 0, BANDS(m), m, gradient_pair)
     }
 }
+
+static void transform_gradients(float *z, int64_t z_tile, const tiling *t, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch)
+{
+    if (t->step == 4) transform_gradients_of(z, z_tile, t, tile, n, first, count, patch, 4);
+    else transform_gradients_of(z, z_tile, t, tile, n, first, count, patch, 2);
+}
+
+/* Pixels before a tile, were all of the same size: where to fetch what a tile reads or writes, roughly. */
+INLINE int64_t pixels_before(const tiling *t, int64_t tile) { return tile * t->height * t->width / (t->down * t->across); }
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
 INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t columns,
@@ -92,14 +90,54 @@ static void store_results(float *out, const tiling *t, int64_t tile, int64_t n, 
 #undef CASE
 }
 
+/* ---- what is fetched during products, which leave the memory idle ---- */
+
+enum { STEP = 16, RANGES = 3 };                    /* terms of a product from step to step */
+
+typedef struct range {                             /* n rows of 64 floats, `row` floats apart */
+    const float *from;
+    int64_t row, n;
+} range;
+
+typedef struct fetch {
+    range ranges[RANGES];
+    int64_t count, rows;                           /* ranges; rows in all of them */
+} fetch;
+
+INLINE void fetch_rows(fetch *f, const float *from, int64_t row, int64_t n)
+{
+    if (n <= 0) return;
+    f->ranges[f->count++] = (range){ from, row, n };
+    f->rows += n;
+}
+
+typedef struct fetching {                          /* `left` rows of a range, then those from `next` on */
+    const float *at;
+    int64_t row, left;
+    const range *next, *end;
+} fetching;
+
+INLINE void fetch_some(fetching *f, int64_t n)
+{
+    for (; n > 0; n--, f->at += f->row, f->left--) {
+        if (!f->left) {
+            if (f->next == f->end) return;
+            f->at = f->next->from, f->row = f->next->row, f->left = f->next->n, f->next++;
+        }
+        UNROLL for (int c = 0; c < CHUNK; c += 16) __builtin_prefetch(f->at + c, 0, 3);
+    }
+}
+
 /* ---- products ---- */
 
 enum { STRIP = VL == 16 ? 4 : 2, ROWS = 6 };       /* vectors and rows of a tile */
 
+#define STEPS(depth) (CHUNK / (STRIP * VL) * pieces(depth, STEP))       /* of a tile */
+
 /* out[i, j] (+)= sum over p of a[i * a_row + p * a_depth] * b[p * b_row + j], for 64 columns j: what tile_multiply does, but with so few
    terms that its masks, its fetches and the way into it would take a tenth of the time. */
 INLINE void multiply_rows(float *out, int64_t out_row, const float *a, int64_t a_row, int64_t a_depth, const float *b, int64_t b_row,
-                          int64_t depth, int64_t accumulate, const int rows, const int beside)
+                          int64_t depth, int64_t accumulate, const int rows, const int beside, fetching *ahead, int64_t share)
 {
     for (int j = 0; j < CHUNK; j += STRIP * VL) {
         vf sum[ROWS][STRIP];
@@ -108,13 +146,16 @@ INLINE void multiply_rows(float *out, int64_t out_row, const float *a, int64_t a
         const char *at = (const char *)a;
         const float *right = b + j;
         int64_t s = 4 * a_row, s3 = 3 * s, s5 = 5 * s;
-        for (int64_t p = depth; p > 0; p--, right += b_row, at += 4 * a_depth) {
-            vf v[STRIP];
-            UNROLL for (int k = 0; k < STRIP; k++) v[k] = vload(right + k * VL);
-            if (!beside) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));         /* else each row takes a register, or the stack */
-            UNROLL for (int i = 0; i < rows; i++) {
-                const vf x = vset(beside ? ((const float *)at)[i] : *tile_row(at, i, s, s3, s5));
-                UNROLL for (int k = 0; k < STRIP; k++) sum[i][k] = vfma(x, v[k], sum[i][k]);
+        for (int64_t step = depth; step > 0; step -= STEP) {
+            fetch_some(ahead, share);
+            for (int64_t p = least(step, STEP); p > 0; p--, right += b_row, at += 4 * a_depth) {
+                vf v[STRIP];
+                UNROLL for (int k = 0; k < STRIP; k++) v[k] = vload(right + k * VL);
+                if (!beside) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));     /* else each row takes a register, or the stack */
+                UNROLL for (int i = 0; i < rows; i++) {
+                    const vf x = vset(beside ? ((const float *)at)[i] : *tile_row(at, i, s, s3, s5));
+                    UNROLL for (int k = 0; k < STRIP; k++) sum[i][k] = vfma(x, v[k], sum[i][k]);
+                }
             }
         }
         UNROLL for (int i = 0; i < rows; i++)
@@ -123,7 +164,7 @@ INLINE void multiply_rows(float *out, int64_t out_row, const float *a, int64_t a
 }
 
 INLINE void multiply(float *out, int64_t out_row, const float *a, int64_t a_row, int64_t a_depth, const float *b, int64_t b_row,
-                     int64_t depth, int64_t columns, int64_t accumulate, int64_t rows, const int beside)
+                     int64_t depth, int64_t columns, int64_t accumulate, int64_t rows, const int beside, const fetch *ahead)
 {
     if (columns < CHUNK) {
         const struct tile t = {
@@ -133,20 +174,21 @@ INLINE void multiply(float *out, int64_t out_row, const float *a, int64_t a_row,
         tile_multiply(&t, rows);
         return;
     }
-    const int64_t n = pieces(rows, ROWS);
+    const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * STEPS(depth)), size = rows / n, larger = rows % n;
+    fetching fetched = { 0, 0, 0, ahead->ranges, ahead->ranges + ahead->count };
     for (int64_t i = 0; i < n; i++) {
-        const int64_t row = tile_begin(rows, n, i);
-        float *to = out + row * out_row;
-        const float *from = a + row * a_row;
-#define CASE(r) case r: multiply_rows(to, out_row, from, a_row, a_depth, b, b_row, depth, accumulate, r, beside); break;
-        switch (tile_begin(rows, n, i + 1) - row) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+        const int64_t own = size + (i < larger);
+#define CASE(r) case r: multiply_rows(out, out_row, a, a_row, a_depth, b, b_row, depth, accumulate, r, beside, &fetched, share); break;
+        switch (own) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
 #undef CASE
+        out += own * out_row, a += own * a_row;
     }
 }
 
-static void multiply_tiles(float *out, int64_t row, const float *v, const float *u, int64_t depth, int64_t columns, int64_t accumulate, int64_t n)
+static void multiply_tiles(float *out, int64_t row, const float *v, const float *u, int64_t depth, int64_t columns, int64_t accumulate,
+                           int64_t n, const fetch *ahead)
 {
-    multiply(out, row, v, row, 1, u, CHUNK, depth, columns, accumulate, n, 0);
+    multiply(out, row, v, row, 1, u, CHUNK, depth, columns, accumulate, n, 0, ahead);
 }
 
 /* ---- the kernel ---- */
@@ -175,21 +217,20 @@ static taps chunk_of(const taps *t, float *to, int64_t channel, int64_t filter, 
     return (taps){ to, U_POINT, CHUNK, 1, t->flipped };
 }
 
-/* A chunk at the points of a band: u[point][channel][CHUNK]. */
-INLINE void transform_kernel_of(float *u, const taps *t, int64_t rows, int64_t columns, const int m, const int r)
+/* They at all points: u[point][channel][CHUNK]. */
+INLINE void transform_kernel_of(float *u, const taps *t, int64_t rows, int64_t columns, const int m)
 {
     const float *from = t->kernel, *at[9];
     for (int64_t i = 0; i < rows; i++, from += t->row, u += CHUNK) {
         for (int k = 0; k < 9; k++) at[k] = from + (t->flipped ? 8 - k : k) * t->place;
-        EACH_VECTOR(c, width, columns, TO_POINTS(u + c, U_POINT, vload_n(at[3 * i + j] + c, width), m, r, r + 1, 3, kernel_pair));
+        EACH_VECTOR(c, width, columns, TO_POINTS(u + c, U_POINT, vload_n(at[3 * i + j] + c, width), m, 0, BANDS(m), 3, kernel_pair));
     }
 }
 
-static void transform_kernel(float *u, const taps *t, int64_t rows, int64_t columns, int64_t m, int64_t band)
+static void transform_kernel(float *u, const taps *t, int64_t rows, int64_t columns, int64_t m)
 {
-#define CALL(m, r) transform_kernel_of(u, t, rows, columns, m, r)
-    KNOWN(m, band, CALL)
-#undef CALL
+    if (m == 4) transform_kernel_of(u, t, rows, columns, 4);
+    else transform_kernel_of(u, t, rows, columns, 2);
 }
 
 /* Zeros where n rows of `row` floats are not filled: their last 16, or, where there are fewer than 64 channels or filters, all. */
@@ -211,17 +252,15 @@ KERNEL(winograd_kernel, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 
     int64_t flipped;
     int64_t tile;)
 {
-    const int64_t chunks = pieces(a->channels, CHUNK), width = 2 * (a->tile + 2);
+    const int64_t chunks = pieces(a->channels, CHUNK), points = (a->tile + 2) * (a->tile + 2);
     const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     for (int64_t i = begin; i < end; i++) {
         const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
         const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        float *u = a->u + i * points * U_POINT;
+        clear(u, points, U_POINT, least(rows, columns));
         const taps chunk = chunk_of(&kernel, (float *)worker->scratch, channel, filter, rows, columns);
-        float *u = a->u + i * BANDS(a->tile) * width * U_POINT;
-        for (int64_t r = 0; r < BANDS(a->tile); r++, u += width * U_POINT) {
-            clear(u, width, U_POINT, least(rows, columns));
-            transform_kernel(u, &chunk, rows, columns, a->tile, r);
-        }
+        transform_kernel(u, &chunk, rows, columns, a->tile);
     }
 }
 
@@ -286,27 +325,57 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
     int64_t parts;)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
-    const int64_t blocks = pieces(tiles, a->block), groups = pieces(a->filters, CHUNK), width = 2 * (a->tile + 2);    /* of a band */
+    const int64_t blocks = pieces(tiles, a->block), groups = pieces(a->filters, CHUNK), depth = a->u || a->block > 16 ? CHUNK : CHUNK / 2;
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile), chunks = pieces(a->channels, CHUNK);
     const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
     const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     const int64_t each = APART(points * CHUNK);                                             /* from tile to tile, of windows and products */
-    float *products = (float *)worker->scratch, *own_u = products + a->block * each, *turned = own_u + width * U_POINT;
+    float *own_products = (float *)worker->scratch, *own_u = own_products + a->block * each, *turned = own_u + points * U_POINT;
     float *patch = turned + 9 * U_POINT, *own_v = patch + points * CHUNK;
+    const int64_t own = chunks * a->block <= OWN_TILES ? chunks : 1;                         /* chunks of windows kept for all filters */
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
-        for (int64_t g = groups * part / a->parts; g < groups * (part + 1) / a->parts; g++) {
+        const int64_t first_group = groups * part / a->parts, stop_group = groups * (part + 1) / a->parts;
+        const int in_place = !a->v && a->channels <= depth && stop_group - first_group == 1 && a->filters % CHUNK == 0 && STRIP * VL == CHUNK;
+        float *products = in_place ? own_v : own_products;
+        /* With each point of a group: a share of the next block's images, of the lines of the results, of the kernel's next numbers. */
+        const int64_t shares = pieces(a->channels, depth) * points, tap_share = 9 * depth / points, tap_row = most(a->row, a->column);
+        const int64_t before = pixels_before(&from, least(tile + n, tiles)), stop = pixels_before(&from, least(tile + 2 * n, tiles));
+        const int64_t image_rows = (stop - before) * a->channels / CHUNK, image_share = pieces(image_rows, shares);
+        const int64_t out_before = pixels_before(&to, tile), pixels = pixels_before(&to, tile + n) - out_before, out_share = pieces(pixels, shares);
+        for (int64_t g = first_group; g < stop_group; g++) {
             const int64_t columns = least(a->filters - g * CHUNK, CHUNK);
-            for (int64_t chunk = 0; chunk < chunks; chunk++) {
-                const int64_t first = chunk * CHUNK, count = least(a->channels - first, CHUNK);
-                const float *v = a->v ? a->v + (chunk * tiles + tile) * each : own_v;
-                if (!a->v) transform_images(own_v, each, &from, tile, n, first, count, patch);
-                const taps taps = a->u ? kernel : chunk_of(&kernel, turned, first, g * CHUNK, count, columns);
-                for (int64_t p = 0; p < points; p++) {
-                    const float *u = a->u ? a->u + ((g * chunks + chunk) * points + p) * U_POINT : own_u + p % width * U_POINT;
-                    if (!a->u && p % width == 0) transform_kernel(own_u, &taps, count, columns, a->tile, p / width);
-                    multiply_tiles(products + p * CHUNK, each, v + p * CHUNK, u, count, columns, chunk > 0, n);
+            const float *next_images = a->images + before * a->channels, *out_lines = a->out + out_before * a->filters + g * CHUNK;
+            int64_t share = 0;
+            for (int64_t first = 0; first < a->channels; first += depth) {
+                const int64_t count = least(a->channels - first, depth), chunk = first / CHUNK, within = first % CHUNK;
+                float *here = own_v + chunk % own * a->block * each;
+                if (!a->v && within == 0 && (g == first_group || own < chunks))
+                    transform_images(here, each, &from, tile, n, first, least(a->channels - first, CHUNK), patch);
+                const float *v = (a->v ? a->v + (chunk * tiles + tile) * each : here) + within;
+                const float *next_v = a->v ? a->v + ((chunk + 1) % chunks * tiles + tile) * each : 0;
+                if (!a->u) {
+                    const taps slice = chunk_of(&kernel, turned, first, g * CHUNK, count, columns);
+                    transform_kernel(own_u, &slice, count, columns, a->tile);
+                }
+                /* Where the kernel's filters lie apart, lines have numbers of a whole chunk: they are fetched once for all its slices. */
+                const int64_t apart = a->column == 1 ? depth : CHUNK, after = first - first % apart + apart, soon = after < a->channels ? after : 0;
+                const int64_t soon_g = soon ? g : g + 1 < stop_group || tile + n == tiles ? least(g + 1, groups - 1) : first_group;
+                const float *soon_taps = a->kernel + soon * a->row + soon_g * CHUNK * a->column;
+                for (int64_t p = 0; p < points; p++, share++) {
+                    const float *u = a->u ? a->u + ((g * chunks + chunk) * points + p) * U_POINT : own_u + p * U_POINT;
+                    const int64_t tap = (first % apart / depth * points + p) * tap_share;
+                    fetch ahead;
+                    ahead.count = ahead.rows = 0;
+                    fetch_rows(&ahead, out_lines + share * out_share * a->filters, a->filters, least(out_share, pixels - share * out_share));
+                    if (a->v && p + 1 == points) fetch_rows(&ahead, next_v, each, n);
+                    else if (a->v && within == 0) fetch_rows(&ahead, v + (p + 1) * CHUNK, each, n);
+                    else if (!a->v && g == first_group)
+                        fetch_rows(&ahead, next_images + share * image_share * CHUNK, CHUNK, least(image_share, image_rows - share * image_share));
+                    if (a->u) fetch_rows(&ahead, u + U_POINT, CHUNK, CHUNK);
+                    else fetch_rows(&ahead, soon_taps + tap / apart * a->place + tap % apart * tap_row, tap_row, tap_share);
+                    multiply_tiles(products + p * CHUNK, each, v + p * CHUNK, u, count, columns, first > 0, n, &ahead);
                 }
             }
             store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation);
@@ -329,10 +398,10 @@ INLINE void store_d_kernel_of(float *d_kernel, const float *sums, int64_t channe
         }
 }
 
-/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 128 filters for one piece. */
+/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 64 filters for one piece. */
 KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->piece) * pieces(a->channels, CHUNK) *
-       pieces(a->filters, SUM_FILTERS),
-       a->piece / 6.0 * (a->tile + 2) * (a->tile + 2) * least(a->channels, CHUNK) * least(a->filters, SUM_FILTERS),
+       pieces(a->filters, CHUNK),
+       a->piece / 6.0 * (a->tile + 2) * (a->tile + 2) * least(a->channels, CHUNK) * least(a->filters, CHUNK),
     float *d_kernel;      /* (pieces, 3, 3, channels, filters) */
     const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
     const float *images;  /* (batch, height, width, channels) */
@@ -349,33 +418,38 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
     int64_t piece;)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
-    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, SUM_FILTERS);
+    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
     const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
     const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
     const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
-    const int64_t width = 2 * (a->tile + 2), v_tile = APART(width * CHUNK), sums_row = APART(points * CHUNK);        /* of a band; a channel */
-    float *sums = (float *)worker->scratch, *v = sums + SUM_FILTERS * sums_row, *z = v + SUM_TILES * v_tile;
-    float *patch = z + SUM_TILES * v_tile;
+    const int64_t each = APART(points * CHUNK);                                     /* from tile to tile and from channel to channel */
+    const int64_t group = across > SUM_TILES ? SUM_TILES : SUM_TILES / across * across;           /* whole rows of tiles: see fetch_rows */
+    float *sums = (float *)worker->scratch, *v = sums + CHUNK * each, *z = v + SUM_TILES * each, *patch = z + SUM_TILES * each;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * SUM_FILTERS;
-        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, SUM_FILTERS);
+        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
         const int64_t begin_tile = index * a->piece, stop = least(begin_tile + a->piece, tiles);
-        for (int64_t r = 0; r < BANDS(a->tile); r++)
-            for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
-                n = (stop - tile) / pieces(stop - tile, SUM_TILES);
-                transform_images_band(v, v_tile, &x, tile, n, channel, rows, patch, r);
-                for (int64_t f = 0; f < columns; f += CHUNK) {
-                    const int64_t some = least(columns - f, CHUNK);
-                    float *own = sums + f * sums_row + r * width * CHUNK;
-                    transform_gradients_band(z, v_tile, &d, tile, n, filter + f, some, patch, r);
-                    for (int64_t p = 0; p < width; p++)
-                        multiply(own + p * CHUNK, sums_row, v + p * CHUNK, 1, v_tile, z + p * CHUNK, v_tile, n, some, tile > begin_tile, rows, 1);
-                }
+        float *d_kernel = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter;
+        for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
+            n = least(stop - tile, group);
+            const int whole = tile == begin_tile && tile + n == stop;
+            transform_images(v, each, &x, tile, n, channel, rows, patch);
+            if (!whole || channel == 0 || i == begin) transform_gradients(z, each, &d, tile, n, filter, columns, patch);    /* else the last item's */
+            const int64_t last = tile + n == stop, j = i + last, next = last ? j / chunks * a->piece : tile + n, after = least(tiles, next + group);
+            const float *images = a->images + pixels_before(&x, next) * a->channels + j % channel_chunks * CHUNK;
+            const float *d_out = a->d_out + pixels_before(&d, next) * a->filters + j % chunks / channel_chunks * CHUNK;
+            const int64_t image_share = pieces(pixels_before(&x, after) - pixels_before(&x, next), points);
+            const int64_t d_share = pieces(pixels_before(&d, after) - pixels_before(&d, next), points), taps = 9 * CHUNK / points;
+            for (int64_t p = 0; p < points; p++) {
+                fetch ahead;
+                ahead.count = ahead.rows = 0;
+                fetch_rows(&ahead, images + p * image_share * a->channels, a->channels, image_share);
+                fetch_rows(&ahead, d_out + p * d_share * a->filters, a->filters, d_share);
+                if (last) fetch_rows(&ahead, d_kernel + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, taps);
+                multiply(sums + p * CHUNK, each, v + p * CHUNK, 1, each, z + p * CHUNK, each, n, columns, tile > begin_tile, rows, 1, &ahead);
             }
-        for (int64_t f = 0; f < columns; f += CHUNK) {
-            float *to = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter + f;
-            if (a->tile == 4) store_d_kernel_of(to, sums + f * sums_row, a->channels, a->filters, rows, least(columns - f, CHUNK), 4);
-            else store_d_kernel_of(to, sums + f * sums_row, a->channels, a->filters, rows, least(columns - f, CHUNK), 2);
         }
+        if (a->tile == 4) store_d_kernel_of(d_kernel, sums, a->channels, a->filters, rows, columns, 4);
+        else store_d_kernel_of(d_kernel, sums, a->channels, a->filters, rows, columns, 2);
     }
 }

@@ -190,13 +190,18 @@ def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
         return
     sizes, tile, filters, v, u = _axes(sizes), op.tile, out.shape[-1], None, None
     channels, tiles, parts = sizes["channels"], _tiles(sizes, tile), -(-filters // CHUNK)
-    if parts > 1 and _floats(channels, tiles, tile) <= WORKSPACE:      # else each part of the filters transforms the windows again
+    chunks = -(-channels // CHUNK)
+    if chunks <= 2 and tiles >= 112:                                   # a block's windows stay in the second cache for all its filters
+        parts, most = 1, 42 if chunks == 1 else 28
+    elif parts > 1 and _floats(channels, tiles, tile) <= WORKSPACE:    # else each part of the filters transforms the windows again
         v = op.empty((_floats(channels, tiles, tile),))
         kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
-    most = 42 if v is None else 70                                     # tiles whose windows and products the second cache holds
+        most = 70
+    else:
+        most = 42                                                      # tiles whose windows and products the second cache holds
     blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
     blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
-    floats = parts * -(-channels // CHUNK) * (tile + 2) ** 2 * (CHUNK * CHUNK + 16)
+    floats = -(-filters // CHUNK) * chunks * (tile + 2) ** 2 * (CHUNK * CHUNK + 16)
     if blocks > 3 and floats <= WORKSPACE:                             # else each block transforms the kernel again
         def fill(to):
             kernels.winograd_kernel(to, kernel, channels=channels, filters=filters, **taps, tile=tile)
@@ -214,7 +219,7 @@ def kernel_gradient(op, d_kernel, d_out):
     if not tiles:
         kernels.fill(d_kernel, size=size, value=0.0)
         return
-    items = -(-channels // CHUNK) * -(-filters // (2 * CHUNK))
+    items = -(-channels // CHUNK) * -(-filters // CHUNK)
     piece = -(-tiles // max(min(tiles // 112, -(-PIECES // items)), 1))           # work for several threads
     count = -(-tiles // piece)
     parts = d_kernel if count == 1 else op.empty((count, size))
