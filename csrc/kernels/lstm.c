@@ -316,8 +316,8 @@ static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int6
 /* Gradients of the sums of the gates at all times, or all that is made of them.  One item: a block of rows. */
 KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (4 * a->units / 6.0 + 40),
     OPTIONAL float *d_gates;             /* (batch, time, 4, units) */
-    OPTIONAL float *d_x;                 /* (batch, time, features) */
-    OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share */
+    OPTIONAL float *d_x;                 /* (batch, time, features); not rounded */
+    OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share; not rounded */
     OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, 4, units): each block's share */
     float *d_initial_h;   /* (batch, units) */
     float *d_initial_c;   /* (batch, units) */
@@ -352,7 +352,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     const int64_t ahead = a->backwards ? units : -units;     /* from this time of `cells` to the step before */
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), steps = gate_run_steps(rows, columns), size = rows * row_z;
-        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs;
+        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs + size;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         lstm_back s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? 2 * units : columns, .units = units,
                         .d_h = d_h, .d_c = d_c, .row = row, .row_z = row_z, .scale = scale,
@@ -390,8 +390,8 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_z, row_z, columns, copy);
             if (a->d_recurrent_kernel)
-                gate_weight_grad(&run, a->d_recurrent_kernel + k * units * columns, a->previous + first * time * units, scale, units, d_z, row_z,
-                                 columns, copy);
+                (a->rounded ? rounded_weight_grad : gate_weight_grad)(&run, a->d_recurrent_kernel + k * units * columns,
+                                                                      a->previous + first * time * units, scale, units, d_z, row_z, columns, copy);
         }
         gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
         gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);
