@@ -164,6 +164,16 @@ INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gat
         for (int g = 0; g < gates; g++) __builtin_prefetch(x + i * row + g * gate);
 }
 
+/* Those of one row. The weights of many units drive them out of the first cache before the next step: that one gets them when the units
+   before are computed. */
+enum { MANY_UNITS = 256 };
+INLINE void gate_prefetch_later(const float *x, int64_t units, const int gates)
+{
+    for (int g = 0; g < gates; g++)
+        if (units >= MANY_UNITS) __builtin_prefetch(x + g * units, 0, 2);
+        else __builtin_prefetch(x + g * units);
+}
+
 /* ---- runs of steps in the second cache ----
 
    Where the weights are small, a block of rows makes the gates of a run of steps from its inputs, just before it goes through them,

@@ -74,8 +74,10 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
         const float *inputs = s->inputs[row + i] + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
-        if (s->ahead) gate_prefetch(gates + s->ahead, 0, 1, units, 4);       /* row by row, as a core waits for some lines at once only */
-        if (s->next_tokens) gate_prefetch(s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit, 0, 1, units, 4);
+        const float *later = s->next_tokens ? s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit : 0;
+        if (units >= MANY_UNITS) gate_prefetch(inputs + GATE_UNITS, 0, 1, units, 4);
+        if (s->ahead) gate_prefetch_later(gates + s->ahead, units, 4);       /* row by row, as a core waits for some lines at once only */
+        if (later) gate_prefetch_later(later, units, 4);
         if (!plain && !s->mask.active[row + i]) {
             if (keep) gate_leave(gates, inputs, units, 4, n);
             continue;
@@ -256,9 +258,14 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
     for (int64_t i = row; i < row + rows; i++, z += 2) {
         const int64_t at = i * s->row + unit;
         if (s->ahead) {                                  /* row by row, as in lstm_cells */
-            gate_prefetch(s->gates + 4 * s->ahead + i * s->row_gates + unit, 0, 1, units, 4);
-            __builtin_prefetch(s->before + s->ahead + i * s->row_before + unit);
-            if (s->d_out) __builtin_prefetch(s->d_out - units + i * s->row_out + unit);
+            const float *gates = s->gates + i * s->row_gates + unit, *before = s->before + i * s->row_before + unit;
+            const float *d_out = s->d_out ? s->d_out + i * s->row_out + unit : before;
+            if (units >= MANY_UNITS) {
+                gate_prefetch(gates + PANEL, 0, 1, units, 4);
+                __builtin_prefetch(before + PANEL), __builtin_prefetch(d_out + PANEL);
+            }
+            gate_prefetch_later(gates + 4 * s->ahead, units, 4), gate_prefetch_later(before + s->ahead, units, 1);
+            if (s->d_out) gate_prefetch_later(d_out - units, units, 1);
         }
         vf d_h = s->late ? *z : vset(0);
         if (s->scale && s->late) {

@@ -212,8 +212,7 @@ class LSTM(Recurrence):
         self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if not in_runs:
             self.d_inputs(d_x, d_gates, kernel)
-            self.d_weight(d_kernel, x, d_gates)
-            self.d_weight(d_recurrent_kernel, self.used(previous, recurrent_mask), d_gates)
+            self.d_weights(d_gates, (d_kernel, x), (d_recurrent_kernel, self.used(previous, recurrent_mask)))
 
     cases = [
         case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),

@@ -5,7 +5,7 @@ import numpy as np
 from .._core import join
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, kernels, twin
-from .bfloat16 import pairs, rounded_if
+from .bfloat16 import pack, pairs, rounded_if
 from .layout import broadcast
 from .linear import PANEL, panel_floats, product
 
@@ -291,6 +291,20 @@ class Recurrence(Op, abstract=True):
             features, columns = kernel.shape
             product(self, d_x, d_gates, kernel, rows=d_x.shape[0] * d_x.shape[1], columns=features, depth=columns, left_row=columns,
                     left_depth=1, right_depth=1, right_column=columns)
+
+    def d_weights(self, d_gates, *of):
+        """For each (d, left) d_weight(d, left, d_gates), which is rounded once."""
+        of = [(d, left) for d, left in of if d is not None and d.size]
+        if not self.bfloat16 or not of:
+            for d, left in of:
+                self.d_weight(d, left, d_gates)
+            return
+        batch, time, gates, units = d_gates.shape
+        panels = pack(self, d_gates, depth=batch * time, columns=gates * units, b_depth=gates * units, b_column=1)
+        for d, left in of:
+            kernels.matrix_product_bf16(d, left, panels, None, None, outer=1, inner=1, rows=left.shape[-1], columns=gates * units, depth=batch * time,
+                                        split=0, left_outer=0, left_inner=0, left_row=1, left_depth=left.shape[-1], right_outer=0, right_inner=0,
+                                        activation=0)
 
     def d_weight(self, d, left, d_gates, gates=None, start=0):
         """The gradient of a kernel: left (batch, time, rows) transposed @ d_gates (batch, time, gates, units), or some of the gates."""
