@@ -164,6 +164,16 @@ INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gat
         for (int g = 0; g < gates; g++) __builtin_prefetch(x + i * row + g * gate);
 }
 
+/* Those of one row. The weights of many units drive them out of the first cache before the next step: that one gets them when the units
+   before are computed. */
+enum { MANY_UNITS = 256 };
+INLINE void gate_prefetch_later(const float *x, int64_t units, const int gates)
+{
+    for (int g = 0; g < gates; g++)
+        if (units >= MANY_UNITS) __builtin_prefetch(x + g * units, 0, 2);
+        else __builtin_prefetch(x + g * units);
+}
+
 /* ---- runs of steps in the second cache ----
 
    Where the weights are small, a block of rows makes the gates of a run of steps from its inputs, just before it goes through them,
@@ -223,12 +233,9 @@ INLINE void gate_project_d_x(const gate_run *r, float *d_x, const float *d, int6
     }
 }
 
-/* out (n, columns) = left (batch, time, n) transposed @ d, added to but in the first run of the way back. left may be multiplied by
-   scale (rows, n); its rows go to `copy` beside each other. */
-INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
-                             int64_t columns, float *copy)
+/* The run's rows of left (batch, time, n) beside each other, times scale (rows, n), which may be null. */
+INLINE void gate_gather(const gate_run *r, float *to, const float *left, const float *scale, int64_t n)
 {
-    float *to = copy;
     for (int64_t s = 0; s < r->steps; s++)
         for (int64_t i = 0; i < r->rows; i++, to += n) {
             const float *from = left + (i * r->time + gate_run_place(r, s)) * n;
@@ -237,11 +244,34 @@ INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, c
                 vstore_n(to + j, scale ? x * vload_n(scale + i * n + j, n - j) : x, n - j);
             }
         }
+}
+
+/* out (n, columns) = left (batch, time, n), times scale, transposed @ d, added to but in the first run of the way back. */
+INLINE void gate_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
+                             int64_t columns, float *copy)
+{
+    gate_gather(r, copy, left, scale, n);
     const tile t = {
         .out = out, .out_row = columns, .a = copy, .a_row = 1, .a_depth = n, .b = d, .b_row = d_row, .b_panel = PANEL,
         .depth = r->steps * r->rows, .columns = columns, .accumulate = r->first + r->steps < r->time,
     };
     tile_multiply(&t, n);
+}
+
+/* The same of operands rounded to bfloat16. */
+INLINE void rounded_weight_grad(const gate_run *r, float *out, const float *left, const float *scale, int64_t n, const float *d, int64_t d_row,
+                                int64_t columns, float *copy)
+{
+    const int64_t depth = r->steps * r->rows;
+    uint32_t *pairs = (uint32_t *)(void *)(copy + depth * n), *panel = pairs + pieces(depth, 2) * (n + 48);
+    pair_tile t = { .b = panel, .out_row = columns, .accumulate = r->first + r->steps < r->time };
+    gate_gather(r, copy, left, scale, n);
+    pair_rows(&t, pairs, copy, 1, n, n, depth);
+    for (int64_t j = 0; j < columns; j += PANEL) {
+        pair_panel(panel, d + j, d_row, 1, depth, columns - j);
+        t.out = out + j, t.columns = least(columns - j, PANEL);
+        pair_multiply(&t, n);
+    }
 }
 
 /* to (batch, time, columns) = d, of an array of `size` numbers */

@@ -74,8 +74,10 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
         const float *inputs = s->inputs[row + i] + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
-        if (s->ahead) gate_prefetch(gates + s->ahead, 0, 1, units, 4);       /* row by row, as a core waits for some lines at once only */
-        if (s->next_tokens) gate_prefetch(s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit, 0, 1, units, 4);
+        const float *later = s->next_tokens ? s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit : 0;
+        if (units >= MANY_UNITS) gate_prefetch(inputs + GATE_UNITS, 0, 1, units, 4);
+        if (s->ahead) gate_prefetch_later(gates + s->ahead, units, 4);       /* row by row, as a core waits for some lines at once only */
+        if (later) gate_prefetch_later(later, units, 4);
         if (!plain && !s->mask.active[row + i]) {
             if (keep) gate_leave(gates, inputs, units, 4, n);
             continue;
@@ -256,9 +258,14 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
     for (int64_t i = row; i < row + rows; i++, z += 2) {
         const int64_t at = i * s->row + unit;
         if (s->ahead) {                                  /* row by row, as in lstm_cells */
-            gate_prefetch(s->gates + 4 * s->ahead + i * s->row_gates + unit, 0, 1, units, 4);
-            __builtin_prefetch(s->before + s->ahead + i * s->row_before + unit);
-            if (s->d_out) __builtin_prefetch(s->d_out - units + i * s->row_out + unit);
+            const float *gates = s->gates + i * s->row_gates + unit, *before = s->before + i * s->row_before + unit;
+            const float *d_out = s->d_out ? s->d_out + i * s->row_out + unit : before;
+            if (units >= MANY_UNITS) {
+                gate_prefetch(gates + PANEL, 0, 1, units, 4);
+                __builtin_prefetch(before + PANEL), __builtin_prefetch(d_out + PANEL);
+            }
+            gate_prefetch_later(gates + 4 * s->ahead, units, 4), gate_prefetch_later(before + s->ahead, units, 1);
+            if (s->d_out) gate_prefetch_later(d_out - units, units, 1);
         }
         vf d_h = s->late ? *z : vset(0);
         if (s->scale && s->late) {
@@ -316,8 +323,8 @@ static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int6
 /* Gradients of the sums of the gates at all times, or all that is made of them.  One item: a block of rows. */
 KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->units * (4 * a->units / 6.0 + 40),
     OPTIONAL float *d_gates;             /* (batch, time, 4, units) */
-    OPTIONAL float *d_x;                 /* (batch, time, features) */
-    OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share */
+    OPTIONAL float *d_x;                 /* (batch, time, features); not rounded */
+    OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share; not rounded */
     OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, 4, units): each block's share */
     float *d_initial_h;   /* (batch, units) */
     float *d_initial_c;   /* (batch, units) */
@@ -352,7 +359,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     const int64_t ahead = a->backwards ? units : -units;     /* from this time of `cells` to the step before */
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), steps = gate_run_steps(rows, columns), size = rows * row_z;
-        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs;
+        float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs + size;
         const float *scale = a->recurrent_mask ? a->recurrent_mask + first * units : 0;
         lstm_back s = { .panels = a->panels, .rounded = a->rounded, .depth = a->rounded ? 2 * units : columns, .units = units,
                         .d_h = d_h, .d_c = d_c, .row = row, .row_z = row_z, .scale = scale,
@@ -390,8 +397,8 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_z, row_z, columns, copy);
             if (a->d_recurrent_kernel)
-                gate_weight_grad(&run, a->d_recurrent_kernel + k * units * columns, a->previous + first * time * units, scale, units, d_z, row_z,
-                                 columns, copy);
+                (a->rounded ? rounded_weight_grad : gate_weight_grad)(&run, a->d_recurrent_kernel + k * units * columns,
+                                                                      a->previous + first * time * units, scale, units, d_z, row_z, columns, copy);
         }
         gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
         gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);

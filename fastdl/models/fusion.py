@@ -2,7 +2,7 @@
 
 from .. import ops
 from ..layers import LSTM, Conv2D, Embedding, MaxPooling2D
-from ..op import FLOAT32, labelled
+from ..op import FLOAT32, labelled, products
 from ..ops.convolution import LEAST_DEPTH
 from ..ops.embedded_lstm import EmbeddedLSTM
 from ..ops.pooled_convolution import PooledConv2D
@@ -50,13 +50,13 @@ class EmbeddedRecurrence:
     def run(self, tensors):
         """Compute the LSTM's result."""
         tokens, (embedding, layer) = tensors[self.slots[0]], (node.operation for node in self.nodes)
-        single = embedding._dtype is layer._dtype is FLOAT32 and not layer._bfloat16
+        single = embedding._dtype is layer._dtype is FLOAT32
         takes = type(tokens) is Tensor and tokens.mask is None and single
         if not (takes and EmbeddedLSTM.takes(tokens.shape, embedding.input_dim, layer.units)):
             for node in self.nodes:
                 node.run(tensors)
             return
-        with labelled(f"{embedding.path}+{layer.path}"):
+        with labelled(f"{embedding.path}+{layer.path}"), products(layer._bfloat16):
             tensors[self.slot] = ops.embedded_lstm(tokens, embedding.embeddings, layer.kernel, layer.recurrent_kernel, layer.bias,
                                                    return_sequences=layer.return_sequences, go_backwards=layer.go_backwards, **layer.options())[0]
 

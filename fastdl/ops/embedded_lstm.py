@@ -7,7 +7,7 @@ from ..op import Spec, case, integers, kernels
 from .indexing import as_int32
 from .linear import product
 from .lstm import LSTM
-from .recurrent import packed_gates, packed_transposed, small_weights
+from .recurrent import small_weights
 
 __all__ = ["embedded_lstm"]
 
@@ -44,9 +44,8 @@ class EmbeddedLSTM(LSTM):
         return Spec(tokens.shape + table.shape[1:], table.dtype)
 
     def forth(self, outs, tokens, table, kernel, recurrent_kernel, bias=None):
-        self.bfloat16 = False
         (batch, time), (rows, features), units = tokens.shape, table.shape, len(recurrent_kernel)
-        tokens, about = as_int32(self, tokens), {**self.sizes(self.inputs(tokens, table), units), "rounded": False}
+        tokens, about = as_int32(self, tokens), {**self.sizes(self.inputs(tokens, table), units), "rounded": self.bfloat16}
         kernels.check_tokens(tokens, size=tokens.size, limit=rows)
         given = self.empty((rows, 4, units))
         product(self, given, table, kernel, bias, rows=rows, columns=4 * units, depth=features, left_row=features, left_depth=1,
@@ -55,7 +54,7 @@ class EmbeddedLSTM(LSTM):
         if self.traced:
             gates, previous, cells = self.empty((batch, time, 4, units)), self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = tokens, table, kernel, recurrent_kernel, gates, previous, cells, about
-        panels = packed_gates(self, recurrent_kernel, units, 4)
+        panels = self.forth_panels(recurrent_kernel, units)
         yield
         kernels.lstm(*outs, gates, previous, cells, None, None, None, given, tokens, panels, None, None, None, None, **about)
 
@@ -63,8 +62,8 @@ class EmbeddedLSTM(LSTM):
         tokens, table, kernel, recurrent_kernel, gates, previous, cells, about = self.saved
         (batch, time, _, units), rows, blocks = gates.shape, len(table), -(-len(tokens) // about["block"])
         d_gates, of_bias = self.empty(gates.shape), self.empty((blocks, 4, units))
-        shares = None if d_recurrent_kernel is None or not self.in_runs(about) else self.empty((blocks, *d_recurrent_kernel.shape))
-        panels = packed_transposed(self, recurrent_kernel, 4 * units, units)
+        shares = None if d_recurrent_kernel is None or not self.small(about) else self.empty((blocks, *d_recurrent_kernel.shape))
+        panels = self.back_panels(recurrent_kernel, units)
         yield
         kernels.lstm_grad(d_gates, None, None, shares, self.empty((batch, units)), self.empty((batch, units)), of_bias, None, *d_outs, gates,
                           previous, cells, None, None, panels, None, None, None, **about)
@@ -87,6 +86,8 @@ class EmbeddedLSTM(LSTM):
         case(tokens=integers((2, 7), 3, "int64"), table=(3, 17), kernel=(17, 68), recurrent_kernel=(17, 68), bias=None, go_backwards=True),
         case(tokens=integers((0, 3), 2), table=(2, 3), kernel=(3, 8), recurrent_kernel=(2, 8), bias=(8,)),
         case(tokens=integers((31, 3), 4), table=(4, 3), kernel=(3, 64), recurrent_kernel=small_weights(16, 64), bias=(64,), return_sequences=True),
+        case(tokens=integers((3, 4), 5), table=(5, 2), kernel=(2, 12), recurrent_kernel=(3, 12), bias=(12,), return_sequences=True, bfloat16=True),
+        case(tokens=integers((29, 7), 3), table=(3, 3), kernel=(3, 132), recurrent_kernel=small_weights(33, 132), bias=None, bfloat16=True),
     ]
     bench = [case(tokens=integers((128, 200), 10000), table=(10000, 64), kernel=(64, 256), recurrent_kernel=(64, 256), bias=(256,))]
     wrong = [case(tokens=integers((3,), 5), table=(5, 2), kernel=(2, 12), recurrent_kernel=(3, 12)),

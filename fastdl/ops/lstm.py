@@ -87,7 +87,7 @@ def lstm_grad(d_gates, d_x, d_kernel, d_recurrent_kernel, d_initial_h, d_initial
     for k in range(len(d_bias)):
         d_bias[k] = d_gates[k * block : (k + 1) * block].sum((0, 1))
     project_grad(block, d_gates, d_x, d_kernel, x, kernel,
-                 (d_recurrent_kernel, previous if recurrent_mask is None else previous * recurrent_mask[:, None]))
+                 (d_recurrent_kernel, previous if recurrent_mask is None else previous * recurrent_mask[:, None]), rounded=rounded)
 
 
 @twin(flops=lambda *, batch, units, **_: batch * units * (8 * units + 30))
@@ -163,12 +163,20 @@ class LSTM(Recurrence):
     def shape(self, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
         return self.check(x, kernel, recurrent_kernel, bias, mask, recurrent_mask, initial_h=initial_h, initial_c=initial_c)
 
+    def forth_panels(self, kernel, units):
+        return (rounded_gates if self.bfloat16 else packed_gates)(self, kernel, units, 4)
+
+    def back_panels(self, kernel, units):
+        if self.bfloat16:
+            return pack(self, kernel, depth=4 * units, columns=units, b_depth=1, b_column=4 * units)
+        return packed_transposed(self, kernel, 4 * units, units)
+
     def forth(self, outs, x, kernel, recurrent_kernel, bias=None, initial_h=None, initial_c=None, mask=None, recurrent_mask=None):
         batch, time, _ = x.shape
         units = len(recurrent_kernel)
         about, previous, cells = {**self.sizes(x, units), "rounded": self.bfloat16}, None, None
         gates, inputs = self.projected(x, kernel, bias, about)
-        panels = (rounded_gates if self.bfloat16 else packed_gates)(self, recurrent_kernel, units, 4)
+        panels = self.forth_panels(recurrent_kernel, units)
         if self.traced:
             previous, cells = self.empty((batch, time, units)), self.empty((batch, time, units))
             self.saved = x, kernel, recurrent_kernel, gates, previous, cells, initial_c, mask, recurrent_mask, about
@@ -188,10 +196,7 @@ class LSTM(Recurrence):
         batch, units, in_runs = len(x), about["units"], self.in_runs(about)
         by_units = self.by_units(about, mask, recurrent_mask)
         blocks = 1 if by_units else -(-batch // about["block"])
-        if self.bfloat16:
-            panels = pack(self, recurrent_kernel, depth=4 * units, columns=units, b_depth=1, b_column=4 * units)
-        else:
-            panels = packed_transposed(self, recurrent_kernel, 4 * units, units)
+        panels = self.back_panels(recurrent_kernel, units)
         d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
         of_bias, d_gates = self.empty((blocks, 4, units)), None if in_runs else self.empty(gates.shape)
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
@@ -207,8 +212,7 @@ class LSTM(Recurrence):
         self.add_shares((d_bias, d_kernel, d_recurrent_kernel), (of_bias, *made[1:]))
         if not in_runs:
             self.d_inputs(d_x, d_gates, kernel)
-            self.d_weight(d_kernel, x, d_gates)
-            self.d_weight(d_recurrent_kernel, self.used(previous, recurrent_mask), d_gates)
+            self.d_weights(d_gates, (d_kernel, x), (d_recurrent_kernel, self.used(previous, recurrent_mask)))
 
     cases = [
         case(x=(1, 1, 1), kernel=(1, 4), recurrent_kernel=(1, 4), bias=(4,)),

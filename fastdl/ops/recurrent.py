@@ -5,7 +5,7 @@ import numpy as np
 from .._core import join
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, kernels, twin
-from .bfloat16 import pairs
+from .bfloat16 import pack, pairs, rounded_if
 from .layout import broadcast
 from .linear import PANEL, panel_floats, product
 
@@ -106,15 +106,18 @@ def project(z, x, kernel, bias, gates, units):
     return z
 
 
-def project_grad(block, d_gates, d_x, d_kernel, x, kernel, *others):
-    """What is made of d (batch, time, gates, units), for x, and for others, (d_kernel, left) each; those that are not None."""
+def project_grad(block, d_gates, d_x, d_kernel, x, kernel, *others, rounded=False):
+    """What is made of d (batch, time, gates, units), for x, and for others, (d_kernel, left) each; those that are not None.
+
+    rounded: of the others, operands to bfloat16."""
     d = d_gates.reshape(*d_gates.shape[:2], int(np.prod(d_gates.shape[2:])))
     if d_x is not None:
         d_x[...] = d @ unpacked(kernel, d.shape[-1], d_x.shape[-1])
     for share, left in ((d_kernel, x), *others):
         for k in range(0 if share is None else len(share)):
             rows = slice(k * block, (k + 1) * block)
-            share[k] = np.tensordot(left[rows], d[rows], ((0, 1), (0, 1))).reshape(share[k].shape)
+            both = (rounded_if(rounded, part) for part in (left[rows], d[rows]))
+            share[k] = np.tensordot(*both, ((0, 1), (0, 1))).reshape(share[k].shape)
 
 
 def slope(y, activation):
@@ -214,8 +217,11 @@ class Recurrence(Op, abstract=True):
 
         Worth it where arrays of all steps are larger than the caches and weights smaller; blocks of rows must suffice for all threads.
         """
+        return not self.bfloat16 and self.small(about)
+
+    def small(self, about):
         features, units = about["features"], about["units"]
-        return (not self.bfloat16 and about["time"] > 0 and about["batch"] > (RUN_BLOCKS - 1) * about["block"] and
+        return (about["time"] > 0 and about["batch"] > (RUN_BLOCKS - 1) * about["block"] and
                 0 < features <= RUN_WIDTH and units <= RUN_WIDTH and (features + units) * self.gates * units <= RUN_WEIGHTS)
 
     def projected(self, x, kernel, bias, about):
@@ -285,6 +291,20 @@ class Recurrence(Op, abstract=True):
             features, columns = kernel.shape
             product(self, d_x, d_gates, kernel, rows=d_x.shape[0] * d_x.shape[1], columns=features, depth=columns, left_row=columns,
                     left_depth=1, right_depth=1, right_column=columns)
+
+    def d_weights(self, d_gates, *of):
+        """For each (d, left) d_weight(d, left, d_gates), which is rounded once."""
+        of = [(d, left) for d, left in of if d is not None and d.size]
+        if not self.bfloat16 or not of:
+            for d, left in of:
+                self.d_weight(d, left, d_gates)
+            return
+        batch, time, gates, units = d_gates.shape
+        panels = pack(self, d_gates, depth=batch * time, columns=gates * units, b_depth=gates * units, b_column=1)
+        for d, left in of:
+            kernels.matrix_product_bf16(d, left, panels, None, None, outer=1, inner=1, rows=left.shape[-1], columns=gates * units, depth=batch * time,
+                                        split=0, left_outer=0, left_inner=0, left_row=1, left_depth=left.shape[-1], right_outer=0, right_inner=0,
+                                        activation=0)
 
     def d_weight(self, d, left, d_gates, gates=None, start=0):
         """The gradient of a kernel: left (batch, time, rows) transposed @ d_gates (batch, time, gates, units), or some of the gates."""

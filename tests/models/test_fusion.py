@@ -75,7 +75,7 @@ def reader(embedding=None, recurrence=None, vocabulary=7):
 
 
 @pytest.mark.parametrize("embedding, recurrence, vocabulary, together", [
-    ({}, {}, 7, True), ({}, {"return_sequences": True, "go_backwards": True, "use_bias": False}, 7, True), ({}, {"activation": "relu"}, 7, True),
+    ({}, {}, 7, True), ({}, {"dtype": "mixed_bfloat16"}, 7, True), ({}, {"return_sequences": True, "go_backwards": True, "use_bias": False}, 7, True), ({}, {"activation": "relu"}, 7, True),
     ({}, {}, 14, False), ({"mask_zero": True}, {}, 7, False), ({}, {"dropout": 0.5}, 7, False), ({}, {"recurrent_dropout": 0.5}, 7, False),
     ({}, {"return_state": True}, 7, False), ({}, {"activation": "elu"}, 7, False), ({}, {"activity_regularizer": "l2"}, 7, False)])
 def test_when_embedding_and_lstm_run_as_one(rng, embedding, recurrence, vocabulary, together):
