@@ -4,27 +4,48 @@
 
 enum { LAYER_ROWS = 32, LAYER_TOGETHER = 4 };
 
+/* Makes the compiler keep x in a register rather than read it again. */
+#if defined(__x86_64__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
+#endif
+
+/* In one pass: the sums of the differences from a guess, which is the mean of a sixteenth of the row, and of their squares. What the guess is
+   off by has a square of at most 16 times the variance. The rows after these are fetched while these are stored. */
 INLINE void normalize_rows(float *y, float *means, float *inverses, const float *x, const float *gamma, const float *beta, int64_t n,
                            int64_t centred, float epsilon, const int rows)
 {
     vf sum[LAYER_TOGETHER][SUM16] = {{{0}}}, square[LAYER_TOGETHER][SUM16] = {{{0}}}, mean[LAYER_TOGETHER], inverse[LAYER_TOGETHER];
-    if (centred) EACH_OF_SUM16(k, j, width, n, { for (int r = 0; r < rows; r++) sum[r][k] += vload_n(x + r * n + j, width); });
-    for (int r = 0; r < rows; r++) mean[r] = vset(means[r] = vsum16(sum[r]) / (float)n);
+    float guess[LAYER_TOGETHER] = {0};
+    if (centred) {
+        const int64_t some = least(n, 16 * pieces(n, 256));
+        EACH_OF_SUM16(k, j, width, some, { for (int r = 0; r < rows; r++) sum[r][k] += vload_n(x + r * n + j, width); });
+        for (int r = 0; r < rows; r++) guess[r] = vsum16(sum[r]) / (float)some;
+    }
+    for (int r = 0; r < rows; r++) {
+        mean[r] = vset(guess[r]);
+        for (int k = 0; k < SUM16; k++) sum[r][k] = vset(0);
+    }
     EACH_OF_SUM16(k, j, width, n, {
         for (int r = 0; r < rows; r++) {
-            const vf d = vload_or(x + r * n + j, width, means[r]) - mean[r];
+            const vf d = vload_or(x + r * n + j, width, guess[r]) - mean[r];
+            sum[r][k] += d;
             square[r][k] = vfma(d, d, square[r][k]);
         }
     });
-    for (int r = 0; r < rows; r++) inverse[r] = vset(inverses[r] = 1 / sqrtf(vsum16(square[r]) / (float)n + epsilon));
+    for (int r = 0; r < rows; r++) {
+        const float rest = centred ? vsum16(sum[r]) : 0, left = vsum16(square[r]) - rest * rest / (float)n;
+        mean[r] = vset(means[r] = guess[r] + rest / (float)n);
+        inverse[r] = vset(inverses[r] = 1 / sqrtf((left < 0 ? 0 : left) / (float)n + epsilon));
+    }
     EACH_VECTOR(j, width, n, {
         const vf scale = gamma ? vload_n(gamma + j, width) : vset(1);
         const vf shift = beta ? vload_n(beta + j, width) : vset(0);
         for (int r = 0; r < rows; r++) {
-            vf z = (vload_n(x + r * n + j, width) - mean[r]) * inverse[r];
-            if (gamma) z *= scale;
-            if (beta) z += shift;
-            vstore_n(y + r * n + j, z, width);
+            __builtin_prefetch(x + rows * n + j * rows + r * VL);
+            const vf h = (vload_n(x + r * n + j, width) - mean[r]) * inverse[r];
+            vstore_n(y + r * n + j, beta ? vfma(h, scale, shift) : gamma ? h * scale : h, width);
         }
     });
 }
@@ -42,30 +63,36 @@ KERNEL(layer_normalize, a->rows, a->columns * 2 + 40,
     int64_t centred;
     double epsilon;)
 {
-#define NORMALIZE(rows) normalize_rows(a->y + i * n, a->mean + i, a->inverse + i, a->x + i * n, a->gamma, a->beta, n, a->centred, (float)a->epsilon, rows)
+#define NORMALIZE(gamma, beta, rows) \
+    normalize_rows(a->y + i * n, a->mean + i, a->inverse + i, a->x + i * n, gamma, beta, n, a->centred, (float)a->epsilon, rows)
+    const float *gamma = a->gamma, *beta = a->beta;
     const int64_t n = a->columns;
     int64_t i = begin;
-    for (; i + LAYER_TOGETHER <= end; i += LAYER_TOGETHER) NORMALIZE(LAYER_TOGETHER);
-    for (; i < end; i++) NORMALIZE(1);
+    if (gamma && beta)          /* as the compiler then knows */
+        for (; i + LAYER_TOGETHER <= end; i += LAYER_TOGETHER) NORMALIZE(gamma, beta, LAYER_TOGETHER);
+    for (; i + LAYER_TOGETHER <= end; i += LAYER_TOGETHER) NORMALIZE(gamma, beta, LAYER_TOGETHER);
+    for (; i < end; i++) NORMALIZE(gamma, beta, 1);
 }
 
 /* Of some rows: d_x, and what they add to the sums over rows. */
 INLINE void normalize_rows_grad(float *d_x, float *sums, float *products, const float *d_y, const float *x, const float *means, const float *inverses,
                                 const float *gamma, int64_t n, int64_t centred, const int rows)
 {
-    vf sum[LAYER_TOGETHER][SUM16] = {{{0}}}, product[LAYER_TOGETHER][SUM16] = {{{0}}}, from_mean[LAYER_TOGETHER], from_h[LAYER_TOGETHER];
+    vf sum[LAYER_TOGETHER][SUM16] = {{{0}}}, product[LAYER_TOGETHER][SUM16] = {{{0}}}, mean[LAYER_TOGETHER], inverse[LAYER_TOGETHER];
+    vf from_mean[LAYER_TOGETHER], from_x[LAYER_TOGETHER];
+    for (int r = 0; r < rows; r++) mean[r] = vset(means[r]), inverse[r] = vset(inverses[r]);
     EACH_OF_SUM16(k, j, width, n, {
         vf s = vload_n(sums + j, width);
         vf p = vload_n(products + j, width);
         const vf scale = gamma ? vload_n(gamma + j, width) : vset(1);
         for (int r = 0; r < rows; r++) {
-            const vf d = vload_n(d_y + r * n + j, width);
-            const vf h = (vload_n(x + r * n + j, width) - vset(means[r])) * vset(inverses[r]);
-            const vf g = gamma ? d * scale : d;
-            sum[r][k] += g;
-            product[r][k] = vfma(g, h, product[r][k]);        /* d is 0 in the lanes past the end */
+            vf d = vload_n(d_y + r * n + j, width);           /* 0 in the lanes past the end */
+            KEEP(d);
+            const vf c = (vload_n(x + r * n + j, width) - mean[r]) * d;
+            sum[r][k] = gamma ? vfma(d, scale, sum[r][k]) : sum[r][k] + d;
+            product[r][k] = gamma ? vfma(c, scale, product[r][k]) : product[r][k] + c;
             s += d;
-            p = vfma(d, h, p);
+            p = vfma(c, inverse[r], p);
         }
         vstore_n(sums + j, s, width);
         vstore_n(products + j, p, width);
@@ -73,15 +100,15 @@ INLINE void normalize_rows_grad(float *d_x, float *sums, float *products, const 
     if (!d_x) return;
     for (int r = 0; r < rows; r++) {
         from_mean[r] = vset(centred ? vsum16(sum[r]) / (float)n : 0);
-        from_h[r] = vset(vsum16(product[r]) / (float)n);
+        from_x[r] = vset(vsum16(product[r]) / (float)n * (inverses[r] * inverses[r]));
     }
     EACH_VECTOR(j, width, n, {
         const vf scale = gamma ? vload_n(gamma + j, width) : vset(1);
         for (int r = 0; r < rows; r++) {
-            const vf h = (vload_n(x + r * n + j, width) - vset(means[r])) * vset(inverses[r]);
+            const vf c = vload_n(x + r * n + j, width) - mean[r];
             vf d = vload_n(d_y + r * n + j, width);
             if (gamma) d *= scale;
-            vstore_n(d_x + r * n + j, vset(inverses[r]) * (d - vfma(h, from_h[r], from_mean[r])), width);
+            vstore_n(d_x + r * n + j, inverse[r] * (d - vfma(c, from_x[r], from_mean[r])), width);
         }
     });
 }
@@ -101,8 +128,9 @@ KERNEL(layer_normalize_grad, pieces(a->rows, LAYER_ROWS), LAYER_ROWS * (a->colum
     int64_t columns;
     int64_t centred;)
 {
-#define NORMALIZE_GRAD(rows) normalize_rows_grad(a->d_x ? a->d_x + i * n : 0, sums, products, a->d_y + i * n, a->x + i * n, a->mean + i, \
-                                                 a->inverse + i, a->gamma, n, a->centred, rows)
+#define NORMALIZE_GRAD(gamma, rows) \
+    normalize_rows_grad(a->d_x ? a->d_x + i * n : 0, sums, products, a->d_y + i * n, a->x + i * n, a->mean + i, a->inverse + i, gamma, n, a->centred, rows)
+    const float *gamma = a->gamma;
     const int64_t n = a->columns;
     for (int64_t q = begin; q < end; q++) {
         const int64_t last = least(a->rows, (q + 1) * LAYER_ROWS);
@@ -110,7 +138,9 @@ KERNEL(layer_normalize_grad, pieces(a->rows, LAYER_ROWS), LAYER_ROWS * (a->colum
         memset(sums, 0, (size_t)n * sizeof(float));
         memset(products, 0, (size_t)n * sizeof(float));
         int64_t i = q * LAYER_ROWS;
-        for (; i + LAYER_TOGETHER <= last; i += LAYER_TOGETHER) NORMALIZE_GRAD(LAYER_TOGETHER);
-        for (; i < last; i++) NORMALIZE_GRAD(1);
+        if (gamma)
+            for (; i + LAYER_TOGETHER <= last; i += LAYER_TOGETHER) NORMALIZE_GRAD(gamma, LAYER_TOGETHER);
+        for (; i + LAYER_TOGETHER <= last; i += LAYER_TOGETHER) NORMALIZE_GRAD(0, LAYER_TOGETHER);
+        for (; i < last; i++) NORMALIZE_GRAD(gamma, 1);
     }
 }

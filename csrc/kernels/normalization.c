@@ -6,7 +6,7 @@
    x is (outer, channels, inner), statistics are per channel. A sum over the batch is cut into pieces: BATCH_ROWS rows where
    inner is 1, else one vector of inner numbers each. A block of a piece is BATCH_CHANNELS channels, or, where inner is not 1, one. */
 
-enum { BATCH_ROWS = 128, BATCH_CHANNELS = 64 };
+enum { BATCH_ROWS = 128, BATCH_CHANNELS = VL == 16 ? 128 : 64 };
 
 #define BATCH_PIECES(a) ((a)->inner == 1 ? pieces((a)->outer, BATCH_ROWS) : (a)->outer)
 #define BATCH_BLOCKS(a) ((a)->inner == 1 ? pieces((a)->channels, BATCH_CHANNELS) : (a)->channels)
@@ -26,30 +26,36 @@ INLINE batch_block block_of(int64_t item, int64_t outer, int64_t channels, int64
                           least(channels - c, BATCH_CHANNELS), c };
 }
 
-/* A strip of a block is `vectors` vectors wide, whose parameters stay in registers while memory is read row by row: STRIP_VECTORS, or one,
-   of which n numbers count. Where inner is not 1, the vectors of the block's one row lie below each other. */
-enum { STRIP_VECTORS = VL == 16 ? 4 : 2 };
+/* A strip of a block is `vectors` vectors wide, whose parameters stay in registers while memory is read row by row: STRIP_VECTORS
+   (the more lines lie together, the faster is the memory), STRIP_HALF, or one, of which n numbers count. Where inner is not 1, the vectors
+   of the block's one row lie below each other. */
+enum { STRIP_VECTORS = VL == 16 ? 8 : 4, STRIP_HALF = STRIP_VECTORS / 2 };
 typedef struct { int64_t at, rows, row, n, channel, vectors, next; int streamed; } strip;
 
 INLINE strip strip_of(const batch_block *b, int64_t inner, int streamed, int64_t k)
 {
-    const int64_t left = b->width - k, wide = inner == 1 && left >= STRIP_VECTORS * VL, whole = left / VL;
+    const int64_t left = b->width - k, whole = left / VL, vectors = whole >= STRIP_VECTORS ? STRIP_VECTORS : whole >= STRIP_HALF ? STRIP_HALF : 1;
     if (left <= 0) return (strip){ 0 };
-    if (inner == 1)
-        return (strip){ b->at + k, b->rows, b->row, least(left, VL), b->channel + k, wide ? STRIP_VECTORS : 1,
-                        k + (wide ? STRIP_VECTORS * VL : VL), streamed };
+    if (inner == 1) return (strip){ b->at + k, b->rows, b->row, least(left, VL), b->channel + k, vectors, k + vectors * VL, streamed };
     return (strip){ b->at + k, most(whole, 1), VL, least(left, VL), b->channel, 1, k + most(whole, 1) * VL, 0 };
 }
 
 #define EACH_STRIP(s, block, inner, streamed) \
     for (strip s = strip_of(&block, inner, streamed, 0); s.vectors; s = strip_of(&block, inner, streamed, s.next))
 
-/* function(..., activation, vectors), of which the compiler knows the number of vectors and the frequent activations. */
+/* function(..., vectors), of which the compiler knows the number of vectors; the same with the activation, of which it knows the frequent ones. */
+#define ON_VECTORS(function, s, ...)                                                                                   \
+    do {                                                                                                               \
+        if (s.vectors == STRIP_VECTORS) function(__VA_ARGS__, STRIP_VECTORS);                                          \
+        else if (s.vectors == STRIP_HALF) function(__VA_ARGS__, STRIP_HALF);                                           \
+        else function(__VA_ARGS__, 1);                                                                                 \
+    } while (0)
 #define ON_STRIP(function, s, activation, ...)                                                                         \
-    if (activation == ACT_LINEAR) { if (s.vectors > 1) function(__VA_ARGS__, &s, ACT_LINEAR, STRIP_VECTORS); else function(__VA_ARGS__, &s, ACT_LINEAR, 1); } \
-    else if (activation == ACT_RELU) { if (s.vectors > 1) function(__VA_ARGS__, &s, ACT_RELU, STRIP_VECTORS); else function(__VA_ARGS__, &s, ACT_RELU, 1); }  \
-    else if (s.vectors > 1) function(__VA_ARGS__, &s, activation, STRIP_VECTORS);                                              \
-    else function(__VA_ARGS__, &s, activation, 1)
+    do {                                                                                                               \
+        if (activation == ACT_LINEAR) ON_VECTORS(function, s, __VA_ARGS__, &s, ACT_LINEAR);                            \
+        else if (activation == ACT_RELU) ON_VECTORS(function, s, __VA_ARGS__, &s, ACT_RELU);                           \
+        else ON_VECTORS(function, s, __VA_ARGS__, &s, activation);                                                     \
+    } while (0)
 
 /* Vector j of a row. */
 INLINE vf strip_load(const float *x, const strip *s, int64_t j, const int vectors) { return vectors > 1 ? vload(x + j * VL) : vload_n(x, s->n); }
@@ -139,10 +145,7 @@ KERNEL(batch_statistics, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 1.5,
         double *means = a->means + b.piece * a->channels;
         float *squares = a->squares + b.piece * a->channels;
         if (a->inner == 1) {
-            EACH_STRIP(s, b, 1, 0) {
-                if (s.vectors > 1) strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, STRIP_VECTORS);
-                else strip_statistics(means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s, 1);
-            }
+            EACH_STRIP(s, b, 1, 0) ON_VECTORS(strip_statistics, s, means + s.channel, squares + s.channel, a->x + s.at, mask, count, &s);
             continue;
         }
         const float *x = a->x + b.at;
@@ -229,7 +232,7 @@ KERNEL(batch_normalize, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * (a->r
     const int streamed = BATCH_STREAMS(a->y, a, a->residual ? 3 : 2);
     for (int64_t i = begin; i < end; i++) {
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
-        EACH_STRIP(s, b, a->inner, streamed) { ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of); }
+        EACH_STRIP(s, b, a->inner, streamed) ON_STRIP(strip_normalize, s, a->activation, a->y, a->x, a->residual, &of);
     }
     if (streamed) vstreams_end();
 }
@@ -287,7 +290,7 @@ KERNEL(batch_normalize_sums, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         float *sums = a->sums + b.piece * a->channels, *products = a->products + b.piece * a->channels;
         if (a->inner == 1) {
-            EACH_STRIP(s, b, 1, 0) { ON_STRIP(strip_sums, s, a->activation, sums + s.channel, products + s.channel, a->d_z, a->d_y, a->x, a->y, &of); }
+            EACH_STRIP(s, b, 1, 0) ON_STRIP(strip_sums, s, a->activation, sums + s.channel, products + s.channel, a->d_z, a->d_y, a->x, a->y, &of);
             continue;
         }
         const strip s = { .n = VL, .channel = b.channel };
@@ -308,6 +311,15 @@ KERNEL(batch_normalize_sums, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 
     }
 }
 
+/* Of `width` columns. */
+INLINE void total(float *y, const float *x, int64_t pieces, int64_t columns, const int64_t width)
+{
+    double sum[16] = {0};
+    for (int64_t q = 0; q < pieces; q++)
+        for (int64_t j = 0; j < width; j++) sum[j] += x[q * columns + j];
+    for (int64_t j = 0; j < width; j++) y[j] = (float)sum[j];
+}
+
 /* The sums of all pieces.  One item: 16 columns. */
 KERNEL(sum_norm_pieces, pieces(a->columns, 16), a->pieces * 40,
     float *d_beta;        /* (columns) */
@@ -319,15 +331,12 @@ KERNEL(sum_norm_pieces, pieces(a->columns, 16), a->pieces * 40,
 {
     for (int64_t i = begin; i < end; i++) {
         const int64_t c = i * 16, width = least(a->columns - c, 16);
-        double sum[16] = {0}, product[16] = {0};
-        for (int64_t q = 0; q < a->pieces; q++)
-            for (int64_t j = 0; j < width; j++) {
-                sum[j] += a->sums[q * a->columns + c + j];
-                product[j] += a->products[q * a->columns + c + j];
-            }
-        for (int64_t j = 0; j < width; j++) {
-            a->d_beta[c + j] = (float)sum[j];
-            a->d_gamma[c + j] = (float)product[j];
+        if (width == 16) {
+            total(a->d_beta + c, a->sums + c, a->pieces, a->columns, 16);
+            total(a->d_gamma + c, a->products + c, a->pieces, a->columns, 16);
+        } else {
+            total(a->d_beta + c, a->sums + c, a->pieces, a->columns, width);
+            total(a->d_gamma + c, a->products + c, a->pieces, a->columns, width);
         }
     }
 }
@@ -382,9 +391,7 @@ KERNEL(batch_normalize_d_x, BATCH_PIECES(a) * BATCH_BLOCKS(a), BATCH_ITEM(a) * 2
         const batch_block b = block_of(i, a->outer, a->channels, a->inner);
         const uint8_t *mask = a->mask && a->inner == 1 ? a->mask + b.piece * BATCH_ROWS : 0;
         const float *d_beta = a->count ? a->d_beta : 0;
-        EACH_STRIP(s, b, a->inner, streamed) {
-            ON_STRIP(strip_d_x, s, a->activation, a->d_x, a->d_y, a->x, d_beta, a->d_gamma, mask, share, &of);
-        }
+        EACH_STRIP(s, b, a->inner, streamed) ON_STRIP(strip_d_x, s, a->activation, a->d_x, a->d_y, a->x, d_beta, a->d_gamma, mask, share, &of);
     }
     if (streamed) vstreams_end();
 }
