@@ -116,6 +116,12 @@
     _(pooled_conv2d)                                                                                                  \
     _(pooled_conv2d_d_kernel)                                                                                         \
                                                                                                                       \
+    /* strided_winograd */                                                                                            \
+    _(strided_winograd_kernel)                                                                                        \
+    _(strided_winograd)                                                                                               \
+    _(strided_winograd_d_kernel)                                                                                      \
+    _(strided_winograd_turned) _(strided_winograd_d_images)                                                           \
+                                                                                                                      \
     /* winograd */                                                                                                    \
     _(winograd_kernel) _(winograd_images)                                                                             \
     _(winograd)                                                                                                       \

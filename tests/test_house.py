@@ -65,7 +65,7 @@ def test_imports_go_downward(path):
 
 HEADERS = {h.name for h in CSRC.glob("*.h")} - {"fastdl.h", "simd.h", "simd_lanes.h", "simd_math.h"}     # what kernels may include
 INCLUDES = {"fastdl.h": set(), "simd.h": set(), "simd_lanes.h": set(), "simd_math.h": set(), "kernel.h": {"fastdl.h", "simd.h"},
-            "tile.h": {"kernel.h"}, "gates.h": {"tile_bf16.h"},
+            "tile.h": {"kernel.h"}, "gates.h": {"tile_bf16.h"}, "strided_winograd.h": {"winograd.h"},
             "launch.c": {"fastdl.h"}, "chain.c": {"fastdl.h"}, "memory.c": {"fastdl.h"}, "cpu.c": {"fastdl.h"}}
 
 
@@ -154,7 +154,7 @@ def pattern(node, names):
 # ---- names ----
 
 FAMILY = {"few_channels": "convolution", "winograd": "convolution", "bfloat16_winograd": "bfloat16_convolution",
-          "layer_normalization": "normalization"}    # a kernel file that belongs to another's family
+          "strided_winograd_gradients": "strided_winograd", "layer_normalization": "normalization"}    # a kernel file that belongs to another's family
 
 
 def test_one_family_one_name():

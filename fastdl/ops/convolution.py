@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from . import bfloat16_convolution, winograd
+from . import bfloat16_convolution, strided_winograd, winograd
 from .linear import LONG, PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
@@ -14,6 +14,7 @@ __all__ = ["conv2d"]
 FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
 MOST_VECTORS = 1 << 12           # of 16 filters that a channel's kernel may have in conv2d_d_few_channels, which has room for 4 channels
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
+ALGORITHMS = *winograd.TILES, *strided_winograd.TILES       # of Winograd
 LEAST_DEPTH = 32                # patches of fewer numbers are not rounded to bfloat16: their products are over before that pays
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
 
@@ -240,7 +241,8 @@ class Conv2D(Windows, Op):
     padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh". With groups, the
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
     a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
-    groups (see fastdl/ops/winograd.py); "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
+    groups (see fastdl/ops/winograd.py), "winograd3x3" for those of 5 x 5 to 8 x 8 with stride 2 over up to 4 channels (strided_winograd.py);
+    "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
     A kernel of 1 x 1 without groups is a matrix product of the pixels, whatever the algorithm.
     """
 
@@ -267,11 +269,12 @@ class Conv2D(Windows, Op):
         if filters % groups:
             raise shape_error(self.name, f"{filters} filters cannot be split into {groups} groups", kernel=(kernel.shape, KERNEL))
         self.check(images, kernel, bias, filters)
-        if self.algorithm not in ("auto", "implicit", *winograd.TILES) and (self.algorithm != "im2col" or groups > 1):
+        if self.algorithm not in ("auto", "implicit", *ALGORITHMS) and (self.algorithm != "im2col" or groups > 1):
             raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'auto', 'implicit' and, for one "
-                             f"group, 'im2col', {', '.join(map(repr, winograd.TILES))}")
+                             f"group, 'im2col', {', '.join(map(repr, ALGORITHMS))}")
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
-        self.tile = winograd.tile_of(self, filters)
+        self.winograd = strided_winograd if strided_winograd.tile_of(self, filters) else winograd
+        self.tile = self.winograd.tile_of(self, filters)
         self.pixelwise = groups == 1 and sizes["kernel_height"] == sizes["kernel_width"] == 1      # a product of matrices
         return images.shape[0], sizes["out_height"], sizes["out_width"], filters
 
@@ -294,7 +297,7 @@ class Conv2D(Windows, Op):
             bfloat16_convolution.conv2d(self, out, images, kernel, bias)
             return
         if self.tile:
-            winograd.convolve(self, out, images, kernel, bias)
+            self.winograd.convolve(self, out, images, kernel, bias)
             return
         each = panel_floats(depth, columns)
         flat = kernel.reshape(-1)
@@ -343,7 +346,7 @@ class Conv2D(Windows, Op):
                 sum_columns(self, d_bias, d_z, self.pixels, filters, d_out, self.out, self.act)
         d_z = d_out if d_z is None else d_z
         if d_kernel is not None and self.tile:
-            winograd.kernel_gradient(self, d_kernel, d_z)
+            self.winograd.kernel_gradient(self, d_kernel, d_z)
         elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
                     left_depth=size // filters, right_depth=filters, right_column=1, long=LONG)
@@ -363,7 +366,7 @@ class Conv2D(Windows, Op):
         elif self.bfloat16:
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
         elif self.tile:
-            winograd.images_gradient(self, d_images, d_z)
+            self.winograd.images_gradient(self, d_images, d_z)
         elif self.groups == 1 and taken < FEW and kernel_height * kernel_width * -(-filters // 16) <= MOST_VECTORS:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
         else:
@@ -409,7 +412,7 @@ class Conv2D(Windows, Op):
         case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
         case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
         case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
-        *winograd.cases,
+        *winograd.cases, *strided_winograd.cases,
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
              case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),

@@ -21,9 +21,9 @@ PIECES = 8                                  # of the work on a kernel's gradient
 NEAR, FAR = 0.75, 1.5
 
 
-def matrices(tile):
-    """A (points, tile), G (points, 3) and B (points, points): results = A^T ((G g) * (B d)), the points in the order of the kernels."""
-    p = [0.0, np.inf, 1.0, -1.0] if tile == 2 else [0.0, np.inf, NEAR, -NEAR, FAR, -FAR]
+def matrices(tile, taps=3):
+    """A (points, tile), G (points, taps) and B (points, points): results = A^T ((G g) * (B d)), the points in the order of the kernels."""
+    p = [0.0, np.inf, 1.0, -1.0] if tile + taps == 5 else [0.0, np.inf, NEAR, -NEAR, FAR, -FAR]
     finite = [x for x in p if x != np.inf]
     powers = lambda n: np.array([[float(k == n - 1) if x == np.inf else x ** k for k in range(n)] for x in p])
     lagrange = np.array([1.0 if x == np.inf else np.prod([x - q for q in finite if q != x]) for x in p])
@@ -31,7 +31,7 @@ def matrices(tile):
     for i, x in enumerate(p):
         roots = np.poly([q for q in finite if q != x])[::-1]
         b[i, :len(roots)] = roots
-    return powers(tile), powers(3) / lagrange[:, None], b
+    return powers(tile), powers(taps) / lagrange[:, None], b
 
 
 def seen(images, tile, size, down, across, top, left):
