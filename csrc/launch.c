@@ -312,7 +312,7 @@ static void spread(int thread)
 
 /* ---- workers: threads that wait for turns, at first awake ---- */
 
-enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 200000 };    /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
+enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 40000 };     /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
 static int workers;                 /* that there are; worker t is thread t of the team, from 1 */
 static atomic_int awake, naps;      /* of them; how often one went to sleep */
 static int64_t wakings;             /* with `dormitory` */
