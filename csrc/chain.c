@@ -62,13 +62,13 @@ static int cut(const list *l, const int64_t *chain, int64_t n, int64_t unit)
 static void join(const list *l, int64_t *order, int64_t n)
 {
     for (int64_t first = 0, end; first < n; first = end) {
-        int64_t level[WINDOW], sorted[WINDOW], done = 0;
+        int64_t level[WINDOW], sorted[WINDOW], done = 0, large = 0;
         double work = 0;
         for (end = first; end < n && end - first < WINDOW; end++) {
             const int64_t c = order[end];
             const fd_call *call = &l->calls[c];
-            work += call->work;
-            if (call->parts || call->joined || (c + 1 < n && call[1].joined) || l->reach[c].checks || touched(&l->reach[c]) > LARGE ||
+            work += call->work, large += call->work >= fd_grain();       /* two would meet other items in each thread than alone */
+            if (large > 1 || call->parts || call->joined || (c + 1 < n && call[1].joined) || l->reach[c].checks || touched(&l->reach[c]) > LARGE ||
                 work > JOINED_WORK * fd_grain()) break;
             level[end - first] = 0;
             for (int64_t i = first; i < end; i++)

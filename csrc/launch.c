@@ -129,13 +129,16 @@ enum { TRIAL = 256, LEAST_WAIT = 1024, MOST_WAIT = 32768 };     /* runs that are
 
 static int pace_alone(const fd_pace *p) { return (int)(p->alone ^ p->trial); }
 
-/* Whether this run is to be timed: the last ones before a trial, and in it, when the threads have woken. */
-static int pace_timed(const fd_pace *p) { return p->runs >= (p->trial ? TRIAL : p->wait - TRIAL); }
+/* How many runs of a trial go by until the threads have woken, at the latest. */
+static int64_t pace_woken(const fd_pace *p) { return p->mean * TRIAL > 3e-4 ? (int64_t)(3e-4 / p->mean) : TRIAL; }
+
+/* Whether this run is to be timed: the last ones before a trial, and in it. */
+static int pace_timed(const fd_pace *p) { return p->runs >= (p->trial ? pace_woken(p) : p->wait - TRIAL); }
 
 static void pace_done(fd_pace *p, double seconds)
 {
     if (pace_timed(p)) p->sum += seconds;
-    if (++p->runs < (p->trial ? 2 * TRIAL : p->wait)) return;
+    if (++p->runs < (p->trial ? pace_woken(p) + TRIAL : p->wait)) return;
     const double mean = p->sum / TRIAL;
     if (!p->trial) p->mean = mean;
     else if (mean > 0.93 * p->mean) p->wait = p->wait < MOST_WAIT ? 2 * p->wait : MOST_WAIT;
@@ -312,7 +315,7 @@ static void spread(int thread)
 
 /* ---- workers: threads that wait for turns, at first awake ---- */
 
-enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 200000 };    /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
+enum { LEFT_LYING = 100, PATIENCE = 20000, SLEEP = 40000 };     /* in looks at the turn: some microseconds, tenths of milliseconds, milliseconds */
 static int workers;                 /* that there are; worker t is thread t of the team, from 1 */
 static atomic_int awake, naps;      /* of them; how often one went to sleep */
 static int64_t wakings;             /* with `dormitory` */

@@ -125,7 +125,8 @@ def test_threads_share_a_recorded_function(rng):
     assert not failed
 
 
-def test_calls_of_the_same_rows_are_chained(rng):
+@pytest.mark.parametrize("batch", [32, 256])
+def test_calls_of_the_same_rows_are_chained_and_short_ones_joined(rng, batch):
     def trained(threads):
         fastdl.config.set_num_threads(threads)
         fastdl.random.set_random_seed(3)
@@ -136,7 +137,7 @@ def test_calls_of_the_same_rows_are_chained(rng):
         work = model.programs()[0].work
         return losses, [w.tobytes() for w in model.get_weights()], sum(chained for _, _, chained in work)
 
-    x, y = rng.standard_normal((256, 10)).astype("float32"), rng.standard_normal((256, 1)).astype("float32")
+    x, y = rng.standard_normal((batch, 10)).astype("float32"), rng.standard_normal((batch, 1)).astype("float32")
     try:
         alone, two, four = trained(1), trained(2), trained(4)
     finally:

@@ -188,7 +188,7 @@ static void product_narrow_block(const product *t, int64_t row, int64_t rows, fl
             const tile s = {
                 .out = sums, .out_row = PANEL, .depth = depth, .columns = n, .accumulate = t->accumulate || p,
                 .a = t->b + p * t->b_depth, .a_row = t->b_column, .a_depth = t->b_depth,
-                .b = t->a_row == 1 ? a : panel, .b_row = t->a_row == 1 ? t->a_depth : PANEL,
+                .b = t->a_row == 1 ? a : panel, .b_row = t->a_row == 1 ? t->a_depth : PANEL, .ends = 1,
             };
             tile_multiply(&s, t->columns);
         }

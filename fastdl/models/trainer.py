@@ -417,7 +417,7 @@ class Trainer:
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as NumPy arrays."""
-        recorded = self._predicting()[1]
+        recorded = (self.__dict__.get("_predictor") or self._predicting())[1]
         with recorded.lock:
             again = self._again("predict", (x,))
             if again:
