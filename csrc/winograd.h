@@ -157,16 +157,6 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
         }                                                                                                              \
     }
 
-/* A call with m and the band r known to the compiler. */
-#define KNOWN(m, r, call)                                                                                              \
-    switch (2 * (r) + ((m) == 4)) {                                                                                    \
-    case 0: call(2, 0); break;                                                                                         \
-    case 1: call(4, 0); break;                                                                                         \
-    case 2: call(2, 1); break;                                                                                         \
-    case 3: call(4, 1); break;                                                                                         \
-    default: call(4, 2); break;                                                                                        \
-    }
-
 /* ---- tiles of images ---- */
 
 /* Tile (image, i, j) starts at row i * step - top and column j * step - left of its image. */

@@ -7,7 +7,7 @@
    are computed in float32 and rounded. Their error is 1.5 times that of the direct sum, that of F(4 x 4) would be 10 times. */
 #include "tile_bf16.h"
 
-enum { POINTS = 16, POINT_ROWS = 64 };     /* rows of the kernel that are transformed at once */
+enum { POINTS = 16, POINT_ROWS = 32, PACK_STREAMED = 1 << 20 };     /* rows of the kernel transformed at once; see streamed */
 
 /* VL numbers, rounded. */
 INLINE void store_rounded(uint16_t *to, vf x)
@@ -55,6 +55,7 @@ KERNEL(winograd_pack_bf16, pieces(a->columns, PANEL), 3.0 * a->rows * PANEL * PO
 {
     const int64_t panels = pieces(a->columns, PANEL), pairs = pieces(a->rows, 2);
     float (*taps)[POINT_ROWS][PANEL] = (float (*)[POINT_ROWS][PANEL])(void *)worker->scratch;       /* (9, rows, PANEL) */
+    const int streamed = VL == 16 && POINTS * panels * pairs * PANEL >= PACK_STREAMED && (uintptr_t)a->panels % 64 == 0;   /* past the caches */
     for (int64_t q = begin; q < end; q++) {
         const int64_t n = least(a->columns - q * PANEL, PANEL);
         for (int64_t first = 0; first < a->rows; first += POINT_ROWS) {
@@ -73,7 +74,14 @@ KERNEL(winograd_pack_bf16, pieces(a->columns, PANEL), 3.0 * a->rows * PANEL * PO
                         for (int64_t i = 0; i < VL; i++) vstore(taps[k][p + i] + j, x[i]);
                     }
             }
-            for (int64_t p = 0; p < some; p += 2)
+            const int64_t apart = most(a->row, a->column), last = first + POINT_ROWS >= a->rows;
+            const float *next = a->kernel + (last ? 0 : first + POINT_ROWS) * a->row + (q + last) * PANEL * a->column;
+            for (int64_t p = 0; p < some; p += 2) {
+                if (q + last < end)                      /* fetch what is transformed after these rows */
+                    for (int64_t k = 0; k < 9; k++, next += a->tap)
+                        for (int64_t t = p; t < p + 2; t++)
+                            UNROLL for (int c = 0; c < PANEL; c += 16) __builtin_prefetch(next + t * apart + c, 0, 2);
+                next -= 9 * a->tap;
                 for (int64_t j = 0; j < PANEL; j += VL) {
                     vf y[2][POINTS];
                     for (int64_t i = 0; i < 2; i++) {
@@ -83,10 +91,16 @@ KERNEL(winograd_pack_bf16, pieces(a->columns, PANEL), 3.0 * a->rows * PANEL * PO
                         UNROLL for (int k = 0; k < 4; k++) kernel_points(y[i] + 4 * k, 1, half + 3 * k, 1);
                     }
                     uint32_t *to = a->panels + (q * pairs + (first + p) / 2) * PANEL + j;
-                    UNROLL for (int k = 0; k < POINTS; k++) vustore(to + k * panels * pairs * PANEL, vpairs(y[0][k], y[1][k]));
+                    UNROLL for (int k = 0; k < POINTS; k++) {
+                        const vu pair = vpairs(y[0][k], y[1][k]);
+                        if (streamed) vstream((float *)(to + k * panels * pairs * PANEL), (vf)pair);
+                        else vustore(to + k * panels * pairs * PANEL, pair);
+                    }
                 }
+            }
         }
     }
+    if (streamed) vstreams_end();
 }
 
 INLINE int64_t winograd_tiles(int64_t batch, int64_t height, int64_t width) { return batch * pieces(height, 2) * pieces(width, 2); }
