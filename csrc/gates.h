@@ -18,19 +18,43 @@ enum { GATE_SUMS = 24 };
 enum { GATE_SUMS = 12 };
 #endif
 
+/* Rows that products copy to memory beside their arithmetic, a few lines at a time: all at once, these would wait for the memory. */
+enum { COPIED = 64 };
+typedef struct gate_copies {
+    const float *from; float *to;            /* of the row that is under way */
+    int64_t from_row, to_row, columns, streamed;       /* streamed: past the caches, then columns are a multiple of COPIED */
+    int64_t column, left;                    /* the next of that row; numbers left of all */
+} gate_copies;
+
+INLINE void gate_copy_some(gate_copies *c)
+{
+    const float *from = c->from + c->column;
+    float *to = c->to + c->column;
+    if (c->streamed) { UNROLL for (int j = 0; j < COPIED; j += VL) vstream(to + j, vload(from + j)); }
+    else { UNROLL for (int j = 0; j < COPIED; j += VL) vstore(to + j, vload(from + j)); }
+    c->left -= COPIED, c->column += COPIED;
+    if (c->column == c->columns) c->column = 0, c->from += c->from_row, c->to += c->to_row;
+}
+
+INLINE void gate_copies_end(gate_copies *c) { while (c->left) gate_copy_some(c); }
+
 /* z[i, v] = sum over p of a[i, p] * panel[p, v], for VL lanes of the 16, with rows and width known to the compiler.
-   rounded: a and the panel hold pairs of bfloat16 (tile_bf16.h) in the place of numbers, depth of them. */
-INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, const int rows, const int width, const int rounded)
+   rounded: a and the panel hold pairs of bfloat16 (tile_bf16.h) in the place of numbers, depth of them. copying: some of copies. */
+INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, gate_copies *copies, const int rows,
+                      const int width, const int rounded, const int copying)
 {
     vf sum[14][4];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < width; v++) sum[i][v] = vset(0);
-    for (int64_t p = 0; p < depth; p++, panel += width * GATE_UNITS) {
-        vf w[4];
-        UNROLL for (int v = 0; v < width; v++) w[v] = vload(panel + v * GATE_UNITS);
-        UNROLL for (int i = 0; i < rows; i++) {
-            const vf x = vset(a[i * a_row + p]);
-            UNROLL for (int v = 0; v < width; v++) sum[i][v] = rounded ? vdot2((vu)x, (vu)w[v], sum[i][v]) : vfma(x, w[v], sum[i][v]);
+    for (int64_t p = 0; p < depth;) {
+        if (copying && copies->left) gate_copy_some(copies);
+        for (const int64_t stop = copying ? least(p + (rounded ? 8 : 16), depth) : depth; p < stop; p++, panel += width * GATE_UNITS) {
+            vf w[4];
+            UNROLL for (int v = 0; v < width; v++) w[v] = vload(panel + v * GATE_UNITS);
+            UNROLL for (int i = 0; i < rows; i++) {
+                const vf x = vset(a[i * a_row + p]);
+                UNROLL for (int v = 0; v < width; v++) sum[i][v] = rounded ? vdot2((vu)x, (vu)w[v], sum[i][v]) : vfma(x, w[v], sum[i][v]);
+            }
         }
     }
     UNROLL for (int i = 0; i < rows; i++)
@@ -40,23 +64,27 @@ INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, 
 /* Tiles for so many rows, as even as can be: where tile i of n begins is tile_begin(rows, n, i). */
 INLINE int64_t gate_tiles(int64_t rows, int64_t width) { return pieces(rows, least(GATE_SUMS / width, 14)); }
 
-#define CASE(m, width, rounded) case m: if (m * width <= GATE_SUMS) gate_tile(z, a, a_row, panel, depth, m * width <= GATE_SUMS ? m : 1, width, rounded); break;
-#define GATE_PRODUCT(name, width, rounded)                                                                              \
-static UNUSED void name##width(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, int64_t rows) \
+#define CASE(m, width, ...) \
+    case m: if (m * width <= GATE_SUMS) gate_tile(z, a, a_row, panel, depth, copies, m * width <= GATE_SUMS ? m : 1, width, __VA_ARGS__); break;
+#define GATE_PRODUCT(name, width, rounded, copying)                                                                     \
+static UNUSED void name##width(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, int64_t rows,    \
+                               gate_copies *copies UNUSED)                                                             \
 {                                                                                                                      \
     switch (rows) {                                                                                                    \
-    CASE(1, width, rounded) CASE(2, width, rounded) CASE(3, width, rounded) CASE(4, width, rounded)                   \
-    CASE(5, width, rounded) CASE(6, width, rounded) CASE(7, width, rounded) CASE(8, width, rounded)                   \
-    CASE(9, width, rounded) CASE(10, width, rounded) CASE(11, width, rounded) CASE(12, width, rounded)                \
-    CASE(13, width, rounded) CASE(14, width, rounded)                                                                 \
+    CASE(1, width, rounded, copying) CASE(2, width, rounded, copying) CASE(3, width, rounded, copying)                 \
+    CASE(4, width, rounded, copying) CASE(5, width, rounded, copying) CASE(6, width, rounded, copying)                 \
+    CASE(7, width, rounded, copying) CASE(8, width, rounded, copying) CASE(9, width, rounded, copying)                 \
+    CASE(10, width, rounded, copying) CASE(11, width, rounded, copying) CASE(12, width, rounded, copying)              \
+    CASE(13, width, rounded, copying) CASE(14, width, rounded, copying)                                                \
     default: break;                                                                                                    \
     }                                                                                                                  \
 }
-GATE_PRODUCT(gate_product, 2, 0)
-GATE_PRODUCT(gate_product, 3, 0)
-GATE_PRODUCT(gate_product, 4, 0)
-GATE_PRODUCT(rounded_product, 2, 1)
-GATE_PRODUCT(rounded_product, 4, 1)
+GATE_PRODUCT(gate_product, 2, 0, 0)
+GATE_PRODUCT(gate_product, 3, 0, 0)
+GATE_PRODUCT(gate_product, 4, 0, 0)
+GATE_PRODUCT(rounded_product, 4, 1, 0)
+GATE_PRODUCT(copying_product, 2, 0, 1)
+GATE_PRODUCT(rounded_copying_product, 2, 1, 1)
 #undef GATE_PRODUCT
 #undef CASE
 
@@ -150,6 +178,13 @@ INLINE void gate_scale(float *to, const float *from, int64_t stride, const float
             vstore_n(to + i * stride + j, vload_n(from + i * stride + j, columns - j) * vload_n(scale + i * columns + j, columns - j), columns - j);
 }
 
+/* Rows (rows, c->columns) for products to copy, which come next. */
+INLINE void gate_copies_begin(gate_copies *c, float *to, const float *from, int64_t rows)
+{
+    if (c->columns % COPIED) gate_copy(to, c->to_row, from, c->from_row, rows, c->columns);
+    else c->from = from, c->to = to, c->column = 0, c->left = rows * c->columns;
+}
+
 /* The rows rounded to pairs of bfloat16, in the place of half their numbers. */
 INLINE float *gate_round(float *to, const float *from, int64_t stride, int64_t rows, int64_t columns)
 {
@@ -169,9 +204,8 @@ INLINE void gate_prefetch(const float *x, int64_t row, int64_t rows, int64_t gat
 enum { MANY_UNITS = 256 };
 INLINE void gate_prefetch_later(const float *x, int64_t units, const int gates)
 {
-    for (int g = 0; g < gates; g++)
-        if (units >= MANY_UNITS) __builtin_prefetch(x + g * units, 0, 2);
-        else __builtin_prefetch(x + g * units);
+    if (units < MANY_UNITS) gate_prefetch(x, 0, 1, units, gates);
+    else for (int g = 0; g < gates; g++) __builtin_prefetch(x + g * units, 0, 2);
 }
 
 /* ---- runs of steps in the second cache ----

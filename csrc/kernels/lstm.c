@@ -74,10 +74,9 @@ INLINE void lstm_cells(const lstm_step *s, const vf *z, int64_t row, int64_t uni
     for (int64_t i = 0; i < rows; i++) {                 /* apart from h, so that many rows are under way at once */
         const float *inputs = s->inputs[row + i] + unit;
         float *gates = s->gates + (row + i) * s->row_gates + unit, *c = s->c + (row + i) * s->row + unit;
-        const float *later = s->next_tokens ? s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit : 0;
         if (units >= MANY_UNITS) gate_prefetch(inputs + GATE_UNITS, 0, 1, units, 4);
         if (s->ahead) gate_prefetch_later(gates + s->ahead, units, 4);       /* row by row, as a core waits for some lines at once only */
-        if (later) gate_prefetch_later(later, units, 4);
+        if (s->next_tokens) gate_prefetch_later(s->table + s->next_tokens[(row + i) * s->time] * 4 * units + unit, units, 4);
         if (!plain && !s->mask.active[row + i]) {
             if (keep) gate_leave(gates, inputs, units, 4, n);
             continue;
@@ -117,7 +116,7 @@ static void lstm_rows(const lstm_step *s, int64_t rows, int64_t first, int64_t l
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             (s->rounded ? rounded_product4 : gate_product4)(z, s->used + row * s->row, s->row,
-                                                            s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, s->depth, some);
+                                                            s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, s->depth, some, 0);
             if (s->plain) lstm_cells(s, z, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
             else lstm_cells(s, z, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
@@ -245,6 +244,7 @@ typedef struct lstm_back {               /* a step of a block, backwards, from t
     const float *previous;               /* h before the step after; the mask's gradient, added to; or null */
     float *d_scale;
     int64_t row_gates, row_units, row_before, row_out, ahead;
+    gate_copies *copies;                 /* what the products copy */
     gate_mask mask;
 } lstm_back;
 
@@ -312,8 +312,8 @@ static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int6
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             if (s->late)
-                (s->rounded ? rounded_product2 : gate_product2)(z, s->late + row * s->row_z, s->row_z,
-                                                                s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth, some);
+                (s->rounded ? rounded_copying_product2 : copying_product2)(
+                    z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth, some, s->copies);
             for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS)
                 if (s->plain) lstm_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
                 else lstm_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
@@ -357,6 +357,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     const uint32_t state = a->rounded ? flush_denormals() : 0;
     const int64_t units = a->units, columns = 4 * units, time = a->time, features = a->features, row = gate_stride(units), row_z = gate_stride(columns);
     const int64_t ahead = a->backwards ? units : -units;     /* from this time of `cells` to the step before */
+    const int streamed = a->d_gates && streams(a->d_gates, a->batch * time * columns, units);
     for (int64_t k = begin; k < end; k++) {
         const int64_t first = k * a->block, rows = least(a->batch - first, a->block), steps = gate_run_steps(rows, columns), size = rows * row_z;
         float *d_h = (float *)worker->scratch, *d_c = d_h + rows * row, *d_z = d_c + rows * row, *pairs = d_z + steps * size, *copy = pairs + size;
@@ -374,9 +375,14 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
         gate_copy(d_c, row, a->d_last_c + first * units, units, rows, units);
         if (!a->sequences) gate_last_grad(d_h, row, a->d_out + first * units, &s.mask, time, rows, units);
         gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
+        gate_copies copies = { .from_row = row_z, .to_row = time * columns, .columns = columns, .streamed = streamed };
+        s.copies = &copies;
         for (int64_t step = time - 1; step >= -1; step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
             s.final = step < 0, s.late = step + 1 < time ? d_z + (step + 1) % steps * size : 0;
+            if (a->d_gates && s.late) gate_copies_begin(&copies, a->d_gates + place * columns - 4 * ahead, s.late, rows);
+            if (a->d_kernel) gate_fetch(&run, a->x + first * time * features, features, step);
+            if (a->d_recurrent_kernel) gate_fetch(&run, a->previous + first * time * units, units, step);
             if (a->rounded && s.late) s.late = gate_round(pairs, s.late, row_z, rows, columns);
             if (scale && s.late) s.previous = a->previous + place * units - ahead;
             if (!s.final) {
@@ -389,10 +395,10 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
                 s.ahead = step > 1 ? ahead : 0;
             } else s.ahead = 0, s.d_h = d_h;
             lstm_rows_grad(&s, rows, 0, pieces(units, PANEL));
+            gate_copies_end(&copies);
             if (s.plain) s.d_h = 0;
             if (step < 0 || step % steps) continue;
             run.steps = run.first - step, run.first = step;
-            if (a->d_gates) gate_spill(&run, a->d_gates + first * time * columns, a->batch * time * columns, d_z, row_z, columns);
             if (a->d_x) gate_project_d_x(&run, a->d_x + first * time * features, d_z, row_z, a->kernel, features, columns);
             if (a->d_kernel)
                 gate_weight_grad(&run, a->d_kernel + k * features * columns, a->x + first * time * features, 0, features, d_z, row_z, columns, copy);
@@ -403,6 +409,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
         gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
         gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);
     }
+    if (streamed) vstreams_end();
     if (a->rounded) keep_denormals(state);
 }
 
@@ -427,8 +434,9 @@ KERNEL(lstm_units_grad, pieces(a->units, PANEL), 4.0 * PANEL * a->units * (a->ba
 {
     const int64_t units = a->units, time = a->time, step = a->step, t = a->backwards ? time - 1 - step : step;
     const int64_t back = a->backwards ? units : -units, last = step == time - 1, first = begin * PANEL, some = least(end * PANEL, units) - first;
-    lstm_back s = { .panels = a->panels, .depth = 4 * units, .units = units, .final = step < 0, .late = last ? 0 : a->d_gates + t * 4 * units - 4 * back,
-                    .d_h = last || step < 0 ? a->d_h : 0, .d_c = a->d_c, .row = units, .row_z = time * 4 * units, .d_bias = a->d_bias,
+    gate_copies none = { .left = 0 };
+    lstm_back s = { .panels = a->panels, .depth = 4 * units, .units = units, .copies = &none, .final = step < 0,
+                    .late = last ? 0 : a->d_gates + t * 4 * units - 4 * back, .d_h = last || step < 0 ? a->d_h : 0, .d_c = a->d_c, .row = units, .row_z = time * 4 * units, .d_bias = a->d_bias,
                     .row_gates = time * 4 * units, .row_units = time * units, .row_out = time * units,
                     .row_before = step > 0 ? time * units : units, .ahead = step > 1 ? back : 0,
                     .activation = a->activation, .recurrent_activation = a->recurrent_activation,

@@ -25,7 +25,7 @@ static void simple_rows(const simple_step *s, int64_t rows, int64_t first_panel,
             if (s->ahead)
                 for (int64_t unit = first; unit < least(first + PANEL, units); unit += GATE_UNITS)
                     gate_prefetch(s->y + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
-            gate_product2(z, s->used + row * s->row, s->row, s->panels + first / PANEL * PANEL * units + first % PANEL, units, some);
+            gate_product2(z, s->used + row * s->row, s->row, s->panels + first / PANEL * PANEL * units + first % PANEL, units, some, 0);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS)
                 for (int64_t i = row, n = least(units - unit, VL); i < row + some; i++) {
                     vf h;
@@ -175,7 +175,7 @@ static void simple_rows_grad(const simple_back *s, int64_t rows, int64_t first, 
             for (int64_t unit = start; unit < least(start + PANEL, units) && s->ahead; unit += GATE_UNITS)
                 gate_prefetch(s->y + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
             if (s->late)
-                gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * PANEL * units + start % PANEL, units, some);
+                gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * PANEL * units + start % PANEL, units, some, 0);
             for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS) simple_cells_grad(s, z + v, row, unit, some);
         }
 }

@@ -213,13 +213,12 @@ class Recurrence(Op, abstract=True):
         return about
 
     def in_runs(self, about):
-        """Whether the recurrence makes gates from inputs itself, and the gradients of weights: a matter of shape only.
-
-        Worth it where arrays of all steps are larger than the caches and weights smaller; blocks of rows must suffice for all threads.
-        """
+        """Whether the recurrence makes gates from inputs itself, and the gradients of weights: a matter of shape only."""
         return not self.bfloat16 and self.small(about)
 
     def small(self, about):
+        """Whether runs pay: where arrays of all steps are larger than the caches and weights smaller; blocks of rows must suffice for all
+        threads."""
         features, units = about["features"], about["units"]
         return (about["time"] > 0 and about["batch"] > (RUN_BLOCKS - 1) * about["block"] and
                 0 < features <= RUN_WIDTH and units <= RUN_WIDTH and (features + units) * self.gates * units <= RUN_WEIGHTS)
