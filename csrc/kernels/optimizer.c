@@ -81,16 +81,17 @@ KERNEL(sgd, a->size, 2,
 {
     const vf rate = vset((float)*a->learning_rate), momentum = vset((float)a->momentum);
     const before_update b = before(a->scale, a->clip, a->weight_decay, a->learning_rate);
-    for (int64_t i = begin; i < end; i += VL) {
-        const int64_t n = end - i;
-        vf step = -(clipped(&b, vload_n(a->gradient + i, n)) * rate);
-        if (a->velocity) {
-            const vf m = decayed(vfma(vload_n(a->velocity + i, n), momentum, step));
-            vstore_n(a->velocity + i, m, n);
+    const float *gradient = a->gradient + begin;
+    float *parameter = a->parameter + begin, *velocity = a->velocity ? a->velocity + begin : 0;
+    EACH_VECTOR(i, n, end - begin, {
+        vf step = -(clipped(&b, vload_n(gradient + i, n)) * rate);
+        if (velocity) {
+            const vf m = decayed(vfma(vload_n(velocity + i, n), momentum, step));
+            vstore_n(velocity + i, m, n);
             step = a->nesterov ? vfma(m, momentum, step) : m;
         }
-        vstore_n(a->parameter + i, vfma(vload_n(a->parameter + i, n), b.keep, step), n);
-    }
+        vstore_n(parameter + i, vfma(vload_n(parameter + i, n), b.keep, step), n);
+    });
 }
 
 /* RMSprop (Hinton, 2012): v = rho v + (1 - rho) g g, p -= rate g / sqrt(v + epsilon); centred: v less the squared mean of
@@ -113,23 +114,26 @@ KERNEL(rmsprop, a->size, 4,
     const vf rate = vset((float)*a->learning_rate), momentum = vset((float)a->momentum_rate), epsilon = vset((float)a->epsilon);
     const vf rho = vset((float)a->rho), rest = vset((float)(1 - a->rho));
     const before_update b = before(a->scale, a->clip, a->weight_decay, a->learning_rate);
-    for (int64_t i = begin; i < end; i += VL) {
-        const int64_t n = end - i;
-        const vf g = clipped(&b, vload_n(a->gradient + i, n)), v = decayed(vfma(rest, g * g, rho * vload_n(a->velocity + i, n)));
+    const float *gradient = a->gradient + begin;
+    float *parameter = a->parameter + begin, *velocity = a->velocity + begin;
+    float *slot = a->momentum ? a->momentum + begin : 0, *average = a->average ? a->average + begin : 0;
+    EACH_VECTOR(i, n, end - begin, {
+        const vf g = clipped(&b, vload_n(gradient + i, n));
+        const vf v = decayed(vfma(rest, g * g, rho * vload_n(velocity + i, n)));
         vf square = v + epsilon;
-        vstore_n(a->velocity + i, v, n);
-        if (a->average) {
-            const vf mean = decayed(vfma(rest, g, rho * vload_n(a->average + i, n)));
-            vstore_n(a->average + i, mean, n);
+        vstore_n(velocity + i, v, n);
+        if (average) {
+            const vf mean = decayed(vfma(rest, g, rho * vload_n(average + i, n)));
+            vstore_n(average + i, mean, n);
             square = v - mean * mean + epsilon;
         }
         vf step = rate * g / vsqrt(square);
-        if (a->momentum) {
-            step = decayed(vfma(vload_n(a->momentum + i, n), momentum, step));
-            vstore_n(a->momentum + i, step, n);
+        if (slot) {
+            step = decayed(vfma(vload_n(slot + i, n), momentum, step));
+            vstore_n(slot + i, step, n);
         }
-        vstore_n(a->parameter + i, vload_n(a->parameter + i, n) * b.keep - step, n);
-    }
+        vstore_n(parameter + i, vload_n(parameter + i, n) * b.keep - step, n);
+    });
 }
 
 /* ---- clipping by norm: squares in pieces, their sum, the factor ---- */
@@ -181,12 +185,12 @@ KERNEL(average_parameters, a->size, 2,
     const double m = *a->iterations ? a->momentum : 0;
     const int overwrite = a->every && (*a->iterations + 1) % a->every == 0;
     const vf momentum = vset((float)m), rest = vset((float)(1 - m));
-    for (int64_t i = begin; i < end; i += VL) {
-        const int64_t n = end - i;
+    EACH_VECTOR(j, n, end - begin, {
+        const int64_t i = begin + j;
         const vf p = vload_n(a->parameter + i, n), average = m ? vfma(vload_n(a->average + i, n), momentum, p * rest) : p;
         vstore_n(a->average + i, average, n);
         if (overwrite) vstore_n(a->parameter + i, average, n);
-    }
+    });
 }
 
 /* ---- learning-rate schedules, in double ---- */
