@@ -347,7 +347,8 @@ KERNEL(strided_winograd_d_images, a->batch * pieces(places(a->height, a->top), T
                 }
             }
             for (int64_t k = 0; k < n; k++)
-                store_places(image, a->height, a->width, a->channels, y, (a->left / 2 + (tile + k) * TILE) * 2 - a->left, products + k * TURNED_PRODUCTS);
+                store_places(image, a->height, a->width, a->channels, y, (a->left / 2 + (tile + k) * TILE) * 2 - a->left,
+                             products + k * TURNED_PRODUCTS);
         }
     }
 }
