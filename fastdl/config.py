@@ -21,8 +21,9 @@ _winograd = True
 
 
 def set_winograd(on):
-    """Whether convolutions of 3 x 3 with stride 1 may use Winograd's algorithm, which takes a fraction of the multiplications.
+    """Whether convolutions may use Winograd's algorithm, which takes a fraction of the multiplications.
 
+    It is for kernels of 3 x 3 with stride 1, and of 5 x 5 to 8 x 8 with stride 2 over a few channels, as first layers have.
     Which layers do depends on their shape only. Outputs and gradients differ from the direct sum's by at most 1e-5 of the largest.
     """
     global _winograd

@@ -66,6 +66,12 @@ def test_depthwise_convolution(c_isa, rng):
     same_in_parts(gradient, x)
 
 
+def test_strided_convolution(c_isa, rng):
+    x, kernel, bias = uniform(rng, 10, 200, 200, 3), uniform(rng, 7, 7, 3, 64), uniform(rng, 64)
+    for activation in None, "relu":
+        same_in_parts(lambda x: ops.conv2d(x, kernel, bias, strides=2, padding="same", activation=activation).numpy(), x)
+
+
 def test_matrix_product(c_isa, rng):
     x, residual = uniform(rng, 65600, 24), uniform(rng, 65600, 96)
     kernel, bias = uniform(rng, 24, 96), uniform(rng, 96)

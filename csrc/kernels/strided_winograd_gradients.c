@@ -176,7 +176,7 @@ KERNEL(strided_winograd_d_kernel, pieces(a->batch * pieces(a->out_height, TILE),
    Row y of a parity sums over the rows k / 2 of its part of the kernel what d_out has in row y - k / 2: a convolution with the parts
    turned by 180 degrees, from the filters to the LANES numbers of a place. */
 
-enum { TURNED = VL == 16 ? 14 : 6, TURNED_PRODUCTS = APART(POINTS * LANES), TURNED_V = APART(BAND_POINTS * CHUNK) };
+enum { TURNED = VL == 16 ? 14 : 6, TURNED_PRODUCTS = APART(POINTS * LANES), TURNED_V = APART(BAND_POINTS * PANEL) };
 
 /* The kernel turned at all points.  One item: a filter. */
 KERNEL(strided_winograd_turned, a->filters, 6.0 * LANES * POINTS,
@@ -238,12 +238,34 @@ static void turned_products(float *to, const float *v, const float *u, int64_t d
 /* The number of rows or columns of a phase that `size` of the images, `before` zeros before them, have. */
 INLINE int64_t places(int64_t size, int64_t before) { return size > 0 ? (size - 1 + before) / 2 - before / 2 + 1 : 0; }
 
-/* The windows of n tiles at the points of a band: v[tile][point][CHUNK]. */
+/* A column of a window at a pair of points. */
+INLINE void column_pair(vf *low, vf *high, const float **at, int64_t c, const int band)
+{
+    vf d[6];
+    UNROLL for (int i = 0; i < 6; i++) d[i] = vload(at[6 * i] + c);
+    image_pair(low, high, d, 4, band);
+}
+
+/* The windows of n neighbouring tiles at the points of a band: v[tile][point][PANEL]. Half of a window's columns are those of the one before. */
 INLINE void transform_turned_of(float *v, const float *at[][36], int64_t n, int64_t count, const int band)
 {
-    for (int64_t k = 0; k < n; k++, v += TURNED_V)
-        for (int64_t c = 0; c < count; c += VL)
-            TO_POINTS(v + c, CHUNK, vload(at[k][i * 6 + j] + c), 4, band, band + 1, 6, image_pair)
+    for (int64_t c = 0; c < count; c += VL) {
+        float *to = v + c;
+        vf low[6], high[6];
+        UNROLL for (int j = 0; j < TILE; j++) column_pair(&low[TILE + j], &high[TILE + j], at[0] + j, c, band);
+        for (int64_t k = 0; k < n; k++, to += TURNED_V) {
+            UNROLL for (int j = 0; j < TILE; j++) {
+                low[j] = low[TILE + j], high[j] = high[TILE + j];
+                column_pair(&low[TILE + j], &high[TILE + j], at[k] + TILE + j, c, band);
+            }
+            UNROLL for (int r = 0; r < 3; r++) {
+                vf x[4];
+                image_pair(&x[0], &x[1], low, 4, r);
+                image_pair(&x[2], &x[3], high, 4, r);
+                UNROLL for (int i = 0; i < 4; i++) vstore(to + (i / 2 * 6 + 2 * r + i % 2) * PANEL, x[i]);
+            }
+        }
+    }
 }
 
 static void transform_turned(float *v, const float *at[][36], int64_t n, int64_t count, int64_t band)
@@ -309,8 +331,8 @@ KERNEL(strided_winograd_d_images, a->batch * pieces(places(a->height, a->top), T
         float *image = a->d_images + i / down * a->height * line;
         for (int64_t g = 0; g < groups; g++) {
             const int64_t tile = tile_begin(tiles, groups, g), n = tile_begin(tiles, groups, g + 1) - tile;
-            for (int64_t first = 0; first < a->filters; first += CHUNK) {
-                const int64_t count = least(a->filters - first, CHUNK);
+            for (int64_t first = 0; first < a->filters; first += PANEL) {
+                const int64_t count = least(a->filters - first, PANEL);
                 const float *at[TURNED][36];
                 for (int64_t k = 0; k < n; k++)
                     window_of(at[k], &d, i * tiles + tile + k, 6, first, count, patch + k * 36 * CHUNK);
@@ -320,12 +342,13 @@ KERNEL(strided_winograd_d_images, a->batch * pieces(places(a->height, a->top), T
                         const int64_t point = band * BAND_POINTS + p, ahead = tile * TILE + 3 - d.left;
                         fetch_gradients(&d, i / down, (i % down + 2) * TILE - d.top + band, ahead + n * TILE * p / BAND_POINTS,
                                         ahead + n * TILE * (p + 1) / BAND_POINTS, first, count);
-                        turned_products(products + point * LANES, v + p * CHUNK, a->u + (point * a->filters + first) * LANES, count, first > 0, n);
+                        turned_products(products + point * LANES, v + p * PANEL, a->u + (point * a->filters + first) * LANES, count, first > 0, n);
                     }
                 }
             }
             for (int64_t k = 0; k < n; k++)
-                store_places(image, a->height, a->width, a->channels, y, (a->left / 2 + (tile + k) * TILE) * 2 - a->left, products + k * TURNED_PRODUCTS);
+                store_places(image, a->height, a->width, a->channels, y, (a->left / 2 + (tile + k) * TILE) * 2 - a->left,
+                             products + k * TURNED_PRODUCTS);
         }
     }
 }

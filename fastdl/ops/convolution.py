@@ -283,7 +283,7 @@ class Conv2D(Windows, Op):
         self.images, self.kernel, self.out, self.patches = images, kernel, out, None
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
-        self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH
+        self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH and self.winograd is not strided_winograd      # which is faster than pairs
         if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
             self.patches = images
         elif self.pixelwise or self.algorithm == "im2col":

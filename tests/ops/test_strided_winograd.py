@@ -101,7 +101,8 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_instruction_set(rng):
 
 
 def test_chosen_by_the_shape_of_the_layer():
-    assert pays(7, 7, 64, 112, 112) and not pays(7, 7, 8, 112, 112) and not pays(7, 7, 64, 1, 1)
+    assert pays(147, 64, 112, 112) and pays(147, 16, 8, 8)
+    assert not pays(147, 8, 112, 112) and not pays(75, 64, 112, 112) and not pays(147, 64, 1, 1) and not pays(147, 64, 4, 4)
     same = dict(padding="same")
     assert "strided_winograd" in kernels_of((2, 32, 32, 3), (7, 7), 64, **same)
     for window, options in ((7, 7), dict(strides=1)), ((7, 7), dict(strides=(2, 1))), ((9, 7), {}), ((3, 3), {}), ((7, 7), dict(algorithm="implicit")):
