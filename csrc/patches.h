@@ -81,6 +81,18 @@ INLINE share share_of(int64_t i, int64_t pixels, int64_t groups, int64_t columns
                     tile_begin(panels, parts, part) * PANEL, least(tile_begin(panels, parts, part + 1) * PANEL, columns) };
 }
 
+/* Items *i .. end as far as they are of the same pixels, whose patches are then gathered once; *i is behind them. */
+INLINE share shares_of(int64_t *i, int64_t end, int64_t pixels, int64_t groups, int64_t columns, int64_t at_once)
+{
+    share s = share_of(*i, pixels, groups, columns, at_once);
+    while (++*i < end) {
+        const share next = share_of(*i, pixels, groups, columns, at_once);
+        if (next.group != s.group || next.pixel != s.pixel) break;
+        s.end = next.end;
+    }
+    return s;
+}
+
 typedef struct taps { int64_t n, last, step; } taps;   /* how many k, the largest of them, and how far apart */
 
 INLINE taps taps_of(int64_t class, int64_t before, int64_t size, int64_t stride, int64_t dilation)

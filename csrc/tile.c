@@ -2,8 +2,9 @@
 #include "tile.h"
 
 /* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
-   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns. */
-enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6 };
+   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns.
+   SPREAD: the next tile's residual is fetched a line at a time, throughout; all at once would take the places for loads under way. */
+enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6, SPREAD = 8 };
 enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch what the next tile adds */
 
 /* The address of the row below. The compiler must not know all rows' addresses: it would compute them before the loop and keep them on
@@ -21,6 +22,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
 {
     vf sum[TILE_ROWS][WIDE_VECTORS];
     vhalf half[TILE_ROWS];
+    const int spread = kind & SPREAD, lines = vectors * VL / 16;
     const int copies = (kind & HALF) == COPY, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
     const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth,
                   ahead_step = t->ahead_step, later_step = t->later_step;
@@ -35,17 +37,24 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     }
     if (halved) UNROLL for (int i = 0; i < rows; i++) half[i] = vhalf_of(sum[i][vectors - 1]);
     const float *added = t->residual ? t->residual + (out - t->out) : t->accumulate || t->activation > ACT_RELU6 ? out : 0;
-    if (added && depth >= LONG) {
+    if (added && depth >= LONG && !spread) {
         const float *x = next_row(added, rows * out_row);
         UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
             UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j);
     }
     const char *ahead = t->ahead, *later = t->later, *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    const float *soon = spread ? added + rows * out_row : 0;
+    int64_t wait = spread ? depth / (rows * lines) : 0, lines_left = lines;
     float *copy = t->copy;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
     for (int64_t p = depth; p > 0; p--, b += b_row, ahead += ahead_step, later += later_step) {
         if (!(kind & BESIDE)) __builtin_prefetch(ahead);
         __builtin_prefetch(later, 0, 2);                                    /* for the second cache */
+        if (spread && --wait == 0) {
+            __builtin_prefetch(soon, 0, 2);
+            soon += 16, wait = depth / (rows * lines);
+            if (--lines_left == 0) soon += out_row - vectors * VL, lines_left = lines;
+        }
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
@@ -120,10 +129,11 @@ enum { ONE = 1 };
 #define ALL_LISTED(kind) \
     [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
 KINDS(ALL_DEFINED)
-COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5)
-static tile_function *const tiles[7][3][TILE_ROWS + 1] = {
+COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5) COPY_ROWS(DEFINED, 10)
+static tile_function *const tiles[11][3][TILE_ROWS + 1] = {
     KINDS(ALL_LISTED)
     [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
+    [10] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 10) } },
 };
 
 void tile_end(float *out, const float *residual, float *keep, int streams, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
@@ -171,18 +181,19 @@ void tile_multiply(const tile *whole, int64_t rows)
         columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
         tile t = *whole;
         t.streamed = t.streamed && left >= columns;
-        if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, the first tile has 5 or 6 */
+        if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, tiles have 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
         const float *b_next = left > columns ? t.b + (first + columns) / PANEL * t.b_panel + (first + columns) % PANEL : t.b_next;
         int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
         if (VL == 16 && left < columns && (left - 1) % VL < VL / 2 && t.a_row != 1) kind = HALF;
+        const int spread = t.residual && t.depth >= 2 * LONG && kind == TAIL && rows >= 24 && t.a_row != 1 && wide && VL == 16;
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
             fetch_ahead(&t, whole, b_next, rows, row, height, columns, i, n);
-            tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
+            tiles[(copies ? COPY : spread ? SPREAD + TAIL : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);
             if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;

@@ -64,7 +64,7 @@ static void multiply_patches(const patches *a, tile t, int64_t pixel, int64_t n,
         t.depth = least(part, whole.depth - first);
         t.a = scratch, t.a_row = patch_row(t.depth), t.a_depth = 1;
         if (t.depth) gather_rows(a, scratch, t.a_row, pixel, n, first, t.depth);
-        t.b = whole.b + first * PANEL;
+        t.b = whole.b + first * PANEL, t.b_next = last ? 0 : t.b + part * PANEL;
         t.accumulate = first > 0;
         t.bias = last ? whole.bias : 0;
         t.activation = last ? whole.activation : ACT_LINEAR;
@@ -99,8 +99,8 @@ KERNEL(conv2d, shares(a->batch * a->out_height * a->out_width, a->groups, a->fil
 {
     const int64_t pixels = a->batch * a->out_height * a->out_width, taken = a->channels / a->groups, columns = a->filters / a->groups;
     const int64_t depth = a->kernel_height * a->kernel_width * taken, panel = PANEL * depth;
-    for (int64_t i = begin; i < end; i++) {
-        const share s = share_of(i, pixels, a->groups, columns, PATCHES);
+    for (int64_t i = begin; i < end; ) {
+        const share s = shares_of(&i, end, pixels, a->groups, columns, PATCHES);
         const int64_t first = s.group * columns + s.column;
         const patches p = {
             a->images + s.group * taken, a->height, a->width, a->channels, a->out_height, a->out_width,
@@ -183,8 +183,8 @@ KERNEL(conv2d_d_images, shares(CLASS_SHARES(a, PATCHES)),
     const int64_t taken = a->filters / a->groups, columns = a->channels / a->groups, panels = pieces(columns, PANEL);
     const int64_t whole = a->kernel_height * a->kernel_width * taken, classes = a->stride_height * a->stride_width;
     float *result = (float *)worker->scratch, *scratch = result + PATCHES * SUM_COLUMNS;
-    for (int64_t i = begin; i < end; i++) {
-        const share s = share_of(i, CLASS_SHARES(a, PATCHES));
+    for (int64_t i = begin; i < end; ) {
+        const share s = shares_of(&i, end, CLASS_SHARES(a, PATCHES));
         const int64_t class = s.group % classes, g = s.group / classes, pixel = s.pixel;
         const int64_t cy = class / a->stride_width, cx = class % a->stride_width;
         const int64_t rows = most(pieces(a->height - cy, a->stride_height), 0);
