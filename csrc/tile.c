@@ -139,9 +139,14 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 }
 
 /* What tile i of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads; where these are beside
-   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. */
+   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. What the
+   caller names goes before. */
 INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i)
 {
+    if (whole->ahead) {
+        t->ahead_step = 64;
+        return;
+    }
     const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns;
     const float *ahead = t->a + (row + height) * t->a_row;
     t->ahead_step = t->a_row == t->depth ? 4 * height : 0;      /* else what lies behind is of other terms */
