@@ -16,7 +16,7 @@ typedef struct depthwise_sum {
     const float *bias;                               /* may be null */
     int64_t activation;
     int streamed;                                    /* see kernel.h */
-    int apart;                                       /* 1: the rows lie in no first cache, and are better read side by side */
+    int apart;                                       /* 1: the rows lie in no cache, so that few outputs of all channels come first; 2: and as lines come */
     const float *next;                               /* the row that the next outputs see first, to be fetched; null: it lies in a cache */
 } depthwise_sum;
 

@@ -139,14 +139,9 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 }
 
 /* What tile i of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads; where these are beside
-   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. What the
-   caller names goes before. */
+   one another, and read by all tiles, the first tiles fetch the next columns of b or those of the next block of terms, then of a. */
 INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height, int64_t first, int64_t columns, int64_t i)
 {
-    if (whole->ahead) {
-        t->ahead_step = 64;
-        return;
-    }
     const int64_t lines = pieces(columns, 16), last = whole->columns - first <= columns;
     const float *ahead = t->a + (row + height) * t->a_row;
     t->ahead_step = t->a_row == t->depth ? 4 * height : 0;      /* else what lies behind is of other terms */
@@ -165,6 +160,7 @@ INLINE void fetch_ahead(tile *t, const tile *whole, int64_t row, int64_t height,
 
 void tile_multiply(const tile *whole, int64_t rows)
 {
+    const char *ahead = whole->ahead;
     for (int64_t first = 0, columns; first < whole->columns; first += columns) {
         const int64_t left = whole->columns - first;
         const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
@@ -180,7 +176,8 @@ void tile_multiply(const tile *whole, int64_t rows)
             const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
-            fetch_ahead(&t, whole, row, height, first, columns, i);
+            if (ahead) t.ahead = ahead, t.ahead_step = 64, ahead += 64 * t.depth;
+            else fetch_ahead(&t, whole, row, height, first, columns, i);
             tiles[(copies ? COPY : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);

@@ -38,7 +38,7 @@ typedef struct tile {
     float *keep;                                /* null, or where the numbers before the activation go, laid out as out: GELU, SiLU */
     int64_t keep_streams;                       /* 1: past the caches; keep and its rows are aligned as a vector is */
     int64_t streamed;                           /* 1: out is stored past the caches, if its lines are whole: its rows must begin at lines */
-    const char *ahead; int64_t ahead_step;      /* of tile_multiply: what a tile fetches for those after it */
+    const char *ahead; int64_t ahead_step;      /* null, or what the tiles fetch, a line for each term; else, and the step, of tile_multiply */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */

@@ -15,26 +15,15 @@ typedef struct block {
 /* Between the numbers of two pixels lies room, lest all fall on the same sets of a cache. */
 INLINE int64_t pitch_of(int64_t channels) { return (channels + 15) / 16 * 16 + 16; }
 
-/* Lines that are soon read: `runs` times `run` of them, from one run to the next `step` floats; `left` of the first, which goes on at `at`. */
-typedef struct lines { const float *at; int64_t runs, run, step, left; } lines;
-
-/* Where the next `some` of them lie; null: there are none. */
-INLINE const char *next_lines(lines *l, int64_t some)
-{
-    if (l->runs <= 0) return 0;
-    const float *at = l->at;
-    some = least(some, l->left);
-    l->at += 16 * some, l->left -= some;
-    if (!l->left) l->runs--, l->left = l->run, l->at += l->step - 16 * l->run;
-    return (const char *)at;
-}
+/* What is soon read, and has not been fetched. */
+typedef struct span { const float *at, *end; } span;
 
 /* Weights come from memory: while a group of channels is expanded, what the next one and the projection read is fetched.
 
    What the depthwise convolution gives for the rows y .. y + n - 1 of the result and the `own` channels from c. Row r of the expanded image
    is kept in rows, at r modulo kept; those below `ready` are there already, and the first that is not is returned. */
 static int64_t filter_rows(const block *b, float *filtered, float *rows, const float *image, int64_t y, int64_t n, int64_t c, int64_t own,
-                           int64_t ready, lines *of_expand, lines *of_project)
+                           int64_t ready, span *of_expand, span *of_project)
 {
     const int64_t line = b->width * own;
     for (int64_t k = 0; k < n; k++) {
@@ -48,12 +37,15 @@ static int64_t filter_rows(const block *b, float *filtered, float *rows, const f
                 .bias = b->expand_bias ? b->expand_bias + c : 0, .depth = b->taken, .columns = own, .activation = b->expand_activation,
             };
             const int64_t pixels = m * b->width, tiles = pieces(pixels, TILE_ROWS);
-            for (int64_t i = 0; i < tiles; i++) {
+            for (int64_t i = 0, stop; i < tiles; i = stop) {
+                span *s = of_expand->at < of_expand->end ? of_expand : of_project;
+                const int fetches = s->at < s->end;
+                stop = fetches ? least(i + pieces(s->end - s->at, 16 * t.depth), tiles) : tiles;
                 const int64_t at = tile_begin(pixels, tiles, i);
                 t.a = image + (ready * b->width + at) * b->taken, t.out = rows + ready % b->kept * line + at * own;
-                t.ahead = next_lines(of_expand, t.depth);
-                if (!t.ahead) t.ahead = next_lines(of_project, t.depth);
-                tile_multiply(&t, tile_begin(pixels, tiles, i + 1) - at);
+                t.ahead = fetches ? (const char *)s->at : 0;
+                s->at += (stop - i) * 16 * t.depth;
+                tile_multiply(&t, tile_begin(pixels, tiles, stop) - at);
             }
         }
         depthwise_line seen[MOST_DOWN];
@@ -70,11 +62,11 @@ static int64_t filter_rows(const block *b, float *filtered, float *rows, const f
     return ready;
 }
 
-/* The product of what `filtered` holds of the channels c .. c + depth - 1. */
-INLINE tile projection(const block *b, const float *filtered, int64_t c, int64_t depth, float *out)
+/* The product of what `filtered` holds of so many channels with their panels. */
+INLINE tile projection(const block *b, const float *filtered, const float *panels, int64_t depth, float *out)
 {
-    return (tile){ .out = out, .out_row = b->filters, .a = filtered, .a_row = b->pitch, .a_depth = 1, .b = b->project + c * PANEL, .b_row = PANEL,
-                   .b_panel = PANEL * b->channels, .depth = depth, .columns = b->filters };
+    return (tile){ .out = out, .out_row = b->filters, .a = filtered, .a_row = b->pitch, .a_depth = 1, .b = panels, .b_row = PANEL,
+                   .b_panel = PANEL * depth, .depth = depth, .columns = b->filters };
 }
 
 /* out = activate(project(depthwise(expand(images))) + residual).  One item: one row of one image's output; with parts, where activate does
@@ -89,7 +81,7 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
     OPTIONAL const float *expand_bias;    /* (channels) */
     const float *kernel;  /* (kernel_height, kernel_width, channels) */
     OPTIONAL const float *bias;   /* (channels) */
-    const float *project; /* panels of (channels, filters) */
+    const float *project; /* panels of (channels, filters); with parts, of each chunk of their channels, one after another */
     OPTIONAL const float *project_bias;   /* (filters) */
     OPTIONAL const float *residual;       /* (batch, out_height, out_width, filters) */
     int64_t batch;
@@ -112,7 +104,7 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
     int64_t parts;)
 {
     const int64_t channels = a->channels, group = a->expand ? GROUP : channels, groups = pieces(channels, group);
-    const int64_t pixels = a->out_height * a->out_width;
+    const int64_t pixels = a->out_height * a->out_width, wide = pieces(a->filters, PANEL) * PANEL;
     const block b = {
         a->expand, a->expand_bias, a->kernel, a->bias, a->project, a->height, a->width, a->taken, channels, a->filters, a->out_width,
         a->kernel_height, a->kernel_width, a->stride_height, a->stride_width, a->top, a->left, a->expand_activation, a->activation,
@@ -124,16 +116,15 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
         const int64_t part = i / a->batch, first = groups * part / a->parts * group, stop = least(groups * (part + 1) / a->parts * group, channels);
         const float *image = a->images + i % a->batch * a->height * a->width * a->taken;
         float *out = a->out + i * pixels * a->filters;
+        span of_project = { a->project + first * wide, a->project + least(first + CHUNK, stop) * wide };
         for (int64_t c = first, depth; c < stop; c += depth) {
             depth = least(CHUNK, stop - c);
-            lines of_project = { a->project + c * PANEL, pieces(a->filters, PANEL), 2 * depth, PANEL * channels, 2 * depth };
             for (int64_t k = 0; k < depth; k += group) {
-                const int64_t next = c + k + group;
-                lines of_expand = { a->expand + next * a->taken, next < stop, 2 * a->taken, 0, 2 * a->taken };
+                span of_expand = { a->expand + (c + k + group) * a->taken, a->expand + least(c + k + 2 * group, stop) * a->taken };
                 filter_rows(&b, filtered + k, ring, image, 0, a->out_height, c + k, least(group, depth - k), 0, &of_expand, &of_project);
             }
-            tile t = projection(&b, filtered, c, depth, out);
-            t.accumulate = c > first;
+            tile t = projection(&b, filtered, a->project + c * wide, depth, out);
+            t.accumulate = c > first, t.ahead = c + depth < stop ? (const char *)(a->project + (c + depth) * wide) : 0;
             if (c + depth == channels) t.bias = a->project_bias, t.residual = a->residual ? a->residual + i % a->batch * pixels * a->filters : 0;
             tile_multiply(&t, pixels);
         }
@@ -145,12 +136,12 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
         const int64_t y = i % a->out_height, before = y && i > begin ? ready : 0;
         const float *image = a->images + i / a->out_height * a->height * a->width * a->taken;
         n = least(least(band, end - i), a->out_height - y);
-        lines of_project = { a->project, i == begin ? pieces(a->filters, PANEL) : 0, 2 * channels, PANEL * channels, 2 * channels };
+        span of_project = { a->project, a->project + (i == begin ? channels * wide : 0) };
         for (int64_t c = 0; c < channels; c += group) {
-            lines of_expand = { a->expand + (c + group) * a->taken, a->expand && i == begin && c + group < channels, 2 * a->taken, 0, 2 * a->taken };
+            span of_expand = { a->expand + (c + group) * a->taken, a->expand + (i == begin ? least(c + 2 * group, channels) * a->taken : 0) };
             ready = filter_rows(&b, filtered + c, ring + kept * c, image, y, n, c, least(group, channels - c), before, &of_expand, &of_project);
         }
-        tile t = projection(&b, filtered, 0, channels, a->out + i * a->out_width * a->filters);
+        tile t = projection(&b, filtered, a->project, channels, a->out + i * a->out_width * a->filters);
         t.bias = a->project_bias, t.residual = a->residual ? a->residual + i * a->out_width * a->filters : 0, t.activation = a->project_activation;
         tile_multiply(&t, n * a->out_width);
     }

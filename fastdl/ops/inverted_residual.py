@@ -7,12 +7,18 @@ import numpy as np
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
 from .convolution import IMAGES, Windows, extent, unpacked, windows
-from .linear import PANEL, activate, activation_of, panel_floats
+from .linear import activate, activation_of, panel_floats
 
 __all__ = []
 
 MOST_DOWN, GROUP, CHUNK, BAND, SCRATCH = 8, 32, 128, 1 << 16, 1 << 19     # as in csrc/kernels/inverted_residual.c; numbers of a thread's scratch
 FEW_PIXELS, PARTS, MOST_WEIGHTS = 64, 4, 1 << 17     # parts of the channels for so few pixels; weights that each thread may read by itself
+
+
+def chunks(channels, parts):
+    """[(part, first, stop)] of the channels that are multiplied at once; without parts all of them are."""
+    edges = [min(-(-channels // GROUP) * i // parts * GROUP, channels) for i in range(parts + 1)] if parts else []
+    return [(i, c, min(c + CHUNK, stop)) for i, (first, stop) in enumerate(zip(edges, edges[1:])) for c in range(first, stop, CHUNK)] or [(0, 0, channels)]
 
 
 def _flops(*, batch, height, width, taken, channels, filters, out_height, out_width, kernel_height, kernel_width, **_):
@@ -29,9 +35,10 @@ def inverted_residual(out, images, expand, expand_bias, kernel, bias, project, p
         x = activate(add(x @ unpacked(expand, 1, taken, channels)[0], expand_bias), expand_activation)
     seen = windows(x, out_height=out_height, out_width=out_width, dilation_height=1, dilation_width=1, **window)
     y = activate(add((seen * kernel.reshape(seen.shape[3:])).sum((3, 4)), bias), activation)
-    y, project = y.reshape(-1, channels), unpacked(project, 1, channels, filters)[0]
-    edges = np.minimum(-(-channels // PANEL) * np.arange(parts + 1) // max(parts, 1) * PANEL, channels) if parts else (0, channels)
-    z = np.stack([y[:, first:stop] @ project[first:stop] for first, stop in zip(edges, edges[1:])])
+    y, wide = y.reshape(-1, channels), -(-filters // GROUP) * GROUP
+    z = np.zeros((max(parts, 1), len(y), filters), y.dtype)
+    for part, first, stop in chunks(channels, parts):
+        z[part] += y[:, first:stop] @ unpacked(project.reshape(-1)[first * wide:], 1, stop - first, filters)[0]
     z[-1] = activate(add(add(z[-1], project_bias), None if residual is None else residual.reshape(z[-1].shape)), project_activation)
     out.reshape(z.shape)[...] = z
 
@@ -108,16 +115,19 @@ class InvertedResidual(Windows, Op):
         return shape
 
     def forward(self, out, images, expand, expand_bias, kernel, bias, project, project_bias=None, residual=None):
-        def panels(weights):
+        def panels(weights, parts=0):
             depth, columns = weights.shape[2:]
-            return self.prepared((panel_floats(depth, columns),), lambda to: kernels.pack(
-                to, weights, depth=depth, columns=columns, row=columns, column=1), weights)
+
+            def pack(to):
+                for _, first, stop in chunks(depth, parts):
+                    kernels.pack(to[panel_floats(first, columns):], weights.reshape(-1)[first * columns:], depth=stop - first, columns=columns,
+                                 row=columns, column=1)
+            return self.prepared((panel_floats(depth, columns),), pack, weights)
 
         sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width", "channels")}
-        first, second, third = (ACTIVATIONS[a] for a in self.activations)
-        parts = self.cut
+        parts, (first, second, third) = self.cut, (ACTIVATIONS[a] for a in self.activations)
         to = self.empty((parts, *out.shape)) if parts else out
-        kernels.inverted_residual(to, images, None if expand is None else panels(expand), expand_bias, kernel, bias, panels(project),
+        kernels.inverted_residual(to, images, None if expand is None else panels(expand), expand_bias, kernel, bias, panels(project, parts),
                                   project_bias, residual, **sizes, taken=images.shape[3], channels=kernel.shape[2], filters=out.shape[3],
                                   expand_activation=first, activation=second, project_activation=third, parts=parts)
         if parts:
