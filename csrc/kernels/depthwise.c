@@ -154,8 +154,8 @@ INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, 
 /* Whether that was all. */
 INLINE int depthwise_spans(const depthwise_sum *s, int64_t count, const int stride)
 {
-    const int64_t span = s->apart ? AT_ONCE : count, channels = s->channels / VL * VL;
-    if (s->apart == 2 || count < AT_ONCE || s->first < -1 || s->first + (count - 1) * stride + 2 > s->width) return 0;
+    const int64_t span = s->order == BY_VECTORS ? count : AT_ONCE, channels = s->channels / VL * VL;
+    if (s->order == BY_LINES || count < AT_ONCE || s->first < -1 || s->first + (count - 1) * stride + 2 > s->width) return 0;
     for (int64_t i = 0; i < count; i += span) {
         const int64_t stop = least(i + span, count);
         switch (s->n_lines) {
@@ -236,7 +236,7 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
             .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed,
-            .apart = BEYOND_CACHES(a) ? 2 : 0, .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
+            .order = BEYOND_CACHES(a) ? BY_LINES : BY_VECTORS, .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
         depthwise_row(&s, a->out_width);
     }
     if (streamed) vstreams_end();
@@ -286,7 +286,7 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                 .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
                 .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
                 .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed,
-                .apart = BEYOND_CACHES(a), .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
+                .order = BEYOND_CACHES(a) ? BY_BLOCKS : BY_VECTORS, .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
     if (streamed) vstreams_end();
