@@ -134,6 +134,9 @@
     _(depthwise_conv2d_d_images)                                                                                      \
     _(depthwise_conv2d_d_kernel)                                                                                      \
                                                                                                                       \
+    /* inverted_residual */                                                                                           \
+    _(inverted_residual)                                                                                              \
+                                                                                                                      \
     /* pooling */                                                                                                     \
     _(max_pool2d)                                                                                                     \
     _(average_pool2d)                                                                                                 \

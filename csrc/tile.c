@@ -175,6 +175,7 @@ INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t
 
 void tile_multiply(const tile *whole, int64_t rows)
 {
+    const char *later = whole->later;
     for (int64_t first = 0, columns; first < whole->columns; first += columns) {
         const int64_t left = whole->columns - first;
         const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
@@ -193,6 +194,7 @@ void tile_multiply(const tile *whole, int64_t rows)
             const int copies = t.copy && i == 0;
             float *out = t.out + row * t.out_row + first;
             fetch_ahead(&t, whole, b_next, rows, row, height, columns, i, n);
+            if (later) t.later = later, t.later_step = 64, later += 64 * t.depth;
             tiles[(copies ? COPY : spread ? SPREAD + TAIL : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);

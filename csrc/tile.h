@@ -41,7 +41,8 @@ typedef struct tile {
     int64_t keep_streams;                       /* 1: past the caches; keep and its rows are aligned as a vector is */
     int64_t streamed;                           /* 1: out is stored past the caches, if its lines are whole: its rows must begin at lines */
     int64_t ends;                               /* 1: what lies behind these rows is not for this thread */
-    const char *ahead, *later; int64_t ahead_step, later_step;      /* of tile_multiply: what a tile fetches for those after it */
+    const char *later;                          /* null, or what the tiles fetch for the second cache, a line for each term */
+    const char *ahead; int64_t ahead_step, later_step;      /* of tile_multiply: what a tile fetches for those after it */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */

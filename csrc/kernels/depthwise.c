@@ -1,6 +1,6 @@
 /* Depthwise convolution over (batch, height, width, channels): vectors over channels, one filter a channel. With several filters
    a channel the images are repeated first. */
-#include "tile.h"
+#include "depthwise.h"
 
 /* y[i, c * times + m] = x[i, c].  One item: one pixel. */
 KERNEL(repeat_channels, a->pixels, a->channels * a->times,
@@ -29,21 +29,6 @@ KERNEL(repeat_channels_grad, a->pixels, a->channels * a->times,
     }
 }
 
-
-/* One row of outputs of a convolution: output i is the sum over the lines and over tap t < taps of
-       line.from[first + i * stride + t * dilation] * line.weights[t * step]
-   where that column lies in 0 .. width - 1. Lines and taps are added in their order. */
-typedef struct depthwise_line { const float *from, *weights; } depthwise_line;
-
-typedef struct depthwise_sum {
-    float *out; int64_t out_step;                    /* floats from output to output */
-    const depthwise_line *lines;
-    int64_t n_lines, taps, step, first, stride, dilation, width, channels;
-    const float *bias;                               /* may be null */
-    int64_t activation;
-    int streamed;                                    /* see kernel.h */
-    const float *next;                               /* the row that the next outputs see first, to be fetched; null: it lies in a cache */
-} depthwise_sum;
 
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
 
@@ -125,6 +110,69 @@ INLINE void depthwise_channels(const depthwise_sum *s, int64_t i, const int coun
     depthwise_outputs(*s, i, full, s->channels, count, taps, stride, 0);
 }
 
+#if VL == 16
+/* The outputs begin .. stop - 1 of the channels below `channels`, a multiple of VL, where lines, 3 taps and the stride are known to the compiler
+   and no more than one column on each side lies outside: a vector's weights stay in registers for all of them. Blocks end at `count`. */
+INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, int64_t count, int64_t channels, const int lines, const int stride)
+{
+    enum { TAPS = 3 };
+    static const float zeros[VL];
+    const int last = (AT_ONCE - 1) * stride + TAPS - 1;
+    const int64_t step = s->channels;
+    for (int64_t c = 0; c < channels; c += VL) {
+        vf w[3][TAPS];
+        UNROLL_ALL for (int l = 0; l < lines; l++) UNROLL_ALL for (int t = 0; t < TAPS; t++) w[l][t] = vload(s->lines[l].weights + t * s->step + c);
+        for (int64_t block = begin; block < stop; block += AT_ONCE) {
+            const int64_t i = least(block, count - AT_ONCE), x = s->first + i * stride;
+            if (s->next) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) __builtin_prefetch(s->next + (x + j) * step + c);
+            vf sum[AT_ONCE];
+            UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vset(0);
+            UNROLL_ALL for (int l = 0; l < lines; l++) {
+                const float *from = s->lines[l].from + x * step + c;
+                UNROLL_ALL for (int p = 0; p <= last; p++) {
+                    const int outside = (p == 0 && x < 0) || (p == last && x + last >= s->width);
+                    vf v = vload(outside ? zeros : from);
+                    KEEP(v);
+                    from += step;
+                    KEEP_POINTER(from);
+                    UNROLL_ALL for (int t = 0; t < TAPS; t++)
+                        if (p >= t && (p - t) % stride == 0 && (p - t) / stride < AT_ONCE) sum[(p - t) / stride] = vfma(v, w[l][t], sum[(p - t) / stride]);
+                }
+            }
+            if (s->bias) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = sum[j] + vload(s->bias + c);
+            if (s->activation == ACT_RELU || s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vrelu(sum[j]);
+            if (s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vlesser(vset(6), sum[j]);
+            float *out = s->out + i * s->out_step + c;
+            UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) {
+                if (s->streamed) vstream(out + j * s->out_step, sum[j]);
+                else vstore(out + j * s->out_step, sum[j]);
+            }
+        }
+    }
+}
+
+/* Whether that was all. */
+INLINE int depthwise_spans(const depthwise_sum *s, int64_t count, const int stride)
+{
+    const int64_t span = s->order == BY_VECTORS ? count : AT_ONCE, channels = s->channels / VL * VL;
+    if (s->order == BY_LINES || count < AT_ONCE || s->first < -1 || s->first + (count - 1) * stride + 2 > s->width) return 0;
+    for (int64_t i = 0; i < count; i += span) {
+        const int64_t stop = least(i + span, count);
+        switch (s->n_lines) {
+        case 1: depthwise_span(s, i, stop, count, channels, 1, stride); break;
+        case 2: depthwise_span(s, i, stop, count, channels, 2, stride); break;
+        case 3: depthwise_span(s, i, stop, count, channels, 3, stride); break;
+        default: return 0;
+        }
+        for (int64_t j = i; j < stop && channels < s->channels; j += AT_ONCE)
+            depthwise_outputs(*s, least(j, count - AT_ONCE), channels, s->channels, AT_ONCE, 3, stride, 0);
+    }
+    return 1;
+}
+#else
+INLINE int depthwise_spans(const depthwise_sum *s, int64_t count, const int stride) { (void)s, (void)count, (void)stride; return 0; }
+#endif
+
 /* The outputs i < count; where they are no multiple of a block, two blocks overlap. */
 INLINE void depthwise_blocks(const depthwise_sum *s, int64_t count, const int taps, const int stride)
 {
@@ -134,12 +182,12 @@ INLINE void depthwise_blocks(const depthwise_sum *s, int64_t count, const int ta
     else for (int64_t i = 0; i < count; i++) depthwise_channels(s, i, 1, taps, stride);
 }
 
-static void depthwise_row(const depthwise_sum *s, int64_t count)
+void depthwise_row(const depthwise_sum *s, int64_t count)
 {
     const int64_t known = s->dilation == 1 && s->stride <= 2 ? s->taps * 10 + s->stride : 0;
     switch (known) {
-    case 31: depthwise_blocks(s, count, 3, 1); break;
-    case 32: depthwise_blocks(s, count, 3, 2); break;
+    case 31: if (!depthwise_spans(s, count, 1)) depthwise_blocks(s, count, 3, 1); break;
+    case 32: if (!depthwise_spans(s, count, 2)) depthwise_blocks(s, count, 3, 2); break;
     case 51: depthwise_blocks(s, count, 5, 1); break;
     case 52: depthwise_blocks(s, count, 5, 2); break;
     default: depthwise_blocks(s, count, ANY, ANY);
@@ -188,7 +236,7 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
             .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
             .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed,
-            .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
+            .order = BEYOND_CACHES(a) ? BY_LINES : BY_VECTORS, .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
         depthwise_row(&s, a->out_width);
     }
     if (streamed) vstreams_end();
@@ -238,7 +286,7 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                 .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
                 .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
                 .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed,
-                .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
+                .order = BEYOND_CACHES(a) ? BY_BLOCKS : BY_VECTORS, .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
     if (streamed) vstreams_end();

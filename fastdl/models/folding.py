@@ -88,27 +88,32 @@ class Chain:
 
     slots = property(lambda self: [s for s in (self.source, self.residual) if s is not None])
     slot = property(lambda self: self.nodes[-1].slot)
+    label = property(lambda self: "+".join(node.operation.path or node.name if node.is_layer else node.name for node in self.nodes))
+
+    def takes(self, given):
+        """Whether the layers compute as one from these tensors."""
+        of_layers = [node.operation for node in self.nodes if node.is_layer]
+        return all(t.mask is None and t.array.dtype is layer._dtype for t in given for layer in of_layers)
+
+    def weights(self):
+        """(kernel, bias) of the layer, with the normalisation behind it."""
+        return normalised(self.layer, self.normalization) if self.normalization else (self.layer.kernel, self.layer.bias)
 
     def run(self, tensors):
         """Compute the last node's result."""
         given = [tensors[slot] for slot in self.slots]
-        of_layers = [node.operation for node in self.nodes if node.is_layer]
-        if any(t.mask is not None or t.array.dtype is not layer._dtype for t in given for layer in of_layers) \
-                or type(self.layer) is layers.BatchNormalization and any(t.shape != given[0].shape for t in given):
+        if not self.takes(given) or type(self.layer) is layers.BatchNormalization and any(t.shape != given[0].shape for t in given):
             for node in self.nodes:
                 node.run(tensors)
             return
-        label = "+".join(node.operation.path or node.name if node.is_layer else node.name for node in self.nodes)
-        with labelled(label), products(self.layer._bfloat16):
+        with labelled(self.label), products(self.layer._bfloat16):
             tensors[self.slot] = self.compute(*given)
 
     def compute(self, x, residual=None):
         """activation(layer(x), normalised, + residual)."""
         if type(self.layer) is layers.BatchNormalization:
             return self.layer.normalise(x, True, residual=residual, activation=self.activation)
-        layer, kernel, bias = self.layer, self.layer.kernel, self.layer.bias
-        if self.normalization:
-            kernel, bias = normalised(layer, self.normalization)
+        layer, (kernel, bias) = self.layer, self.weights()
         activation = self.activation or layer._fused
         end = activation if residual is None else None
         if residual is not None and adds(layer) and not self.padding and residual.shape == (*x.shape[:-1], kernel.shape[-1]):

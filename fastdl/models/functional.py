@@ -8,7 +8,7 @@ from ..op import Symbol
 from ..structure import flatten, map_structure, pack
 from ..tensor import grad_enabled
 from .folding import folded, may_fold
-from .fusion import fused
+from .fusion import blocks, fused
 
 
 class Node:
@@ -204,11 +204,15 @@ class Graph:
         """The outputs, in their structure, for the inputs' tensors (or Symbols) in order."""
         tensors = [*values, *[None] * (len(self.slots) - len(values))]
         fold = self.may_fold and not context.tracing and (context.training or not grad_enabled())
-        for step, release in self._with_releases(fused(self, folded(self, bool(context.training)))) if fold else self.plain_steps:
+        for step, release in self._folded() if fold else self.plain_steps:
             step.run(tensors)
             for slot in release:
                 tensors[slot] = None
         return pack(self.outputs, [tensors[slot] for slot in self.output_slots])
+
+    def _folded(self):
+        steps = folded(self, bool(context.training))
+        return self._with_releases(fused(self, steps if context.training else blocks(self, steps)))
 
     def arrange(self, given, model):
         """What a model was called on, as a list in the order of its inputs, fitted to their shapes and dtypes."""

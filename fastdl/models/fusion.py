@@ -1,13 +1,14 @@
-"""Fusion: neighbouring layers of a graph as one call, in training as in predictions, with the results of the single layers."""
+"""Fusion: neighbouring layers of a graph as one call with the results of the single layers; blocks of convolutions in predictions only."""
 
 from .. import ops
-from ..layers import LSTM, Conv2D, Embedding, MaxPooling2D
+from ..layers import LSTM, Conv2D, DepthwiseConv2D, Embedding, MaxPooling2D
 from ..op import FLOAT32, labelled, products
 from ..ops.convolution import LEAST_DEPTH
 from ..ops.embedded_lstm import EmbeddedLSTM
+from ..ops.inverted_residual import InvertedResidual
 from ..ops.pooled_convolution import PooledConv2D
 from ..tensor import Tensor
-from .folding import plain
+from .folding import Chain, adds, plain
 
 
 class PooledConvolution:
@@ -69,6 +70,50 @@ def embedded(graph, node):
     layer = after.operation
     plainly = layer.fused and not (layer.dropout or layer.recurrent_dropout or layer.stateful or layer.return_state)
     return EmbeddedRecurrence(node, after) if plainly else None
+
+
+class Block:
+    """Chains that run as one: an optional 1x1 convolution to many channels, a depthwise one, a 1x1 convolution to few."""
+
+    def __init__(self, chains):
+        self.chains, self.slot = chains, chains[-1].slot
+        self.slots = [chains[0].source, *[s for s in (chains[-1].residual,) if s is not None]]
+
+    def run(self, tensors):
+        """Compute what the last of them gives."""
+        given, middle = [tensors[slot] for slot in self.slots], self.chains[-2]
+        layer, first = middle.layer, self.chains[0].layer if len(self.chains) == 3 else None
+        padding, activations = middle.padding or layer.padding, [chain.activation or chain.layer._fused for chain in self.chains]
+        fits = type(given[0]) is Tensor and given[0].array.dtype is FLOAT32 and all(c.takes(given) and not c.layer._bfloat16 for c in self.chains)
+        if not fits or not InvertedResidual.pays(given[0].shape, first and first.kernel.shape, layer.kernel.shape, self.chains[-1].layer.kernel.shape,
+                                                 layer.strides, padding, activations[-1], *[residual.shape for residual in given[1:]]):
+            for chain in self.chains:
+                chain.run(tensors)
+            return
+        with labelled("+".join(chain.label for chain in self.chains)), products(False):
+            expand, expand_bias = self.chains[0].weights() if first else (None, None)
+            tensors[self.slot] = InvertedResidual.apply(
+                given[0], expand, expand_bias, *middle.weights(), *self.chains[-1].weights(), *given[1:], strides=layer.strides, padding=padding,
+                activations=(None, *activations)[-3:])
+
+
+def blocks(graph, steps):
+    """The steps of a prediction with Blocks in the place of their last Chains."""
+    chains = {id(step.nodes[-1]): step for step in steps if type(step) is Chain}
+    before = lambda chain: chains.get(id(graph.maker.get(chain.source)))
+    last, inside = {}, set()
+    pixelwise = lambda chain: type(chain.layer) is Conv2D and adds(chain.layer) and not chain.padding
+    inner = lambda chain: chain and chain.residual is None and graph.only_user(chain.nodes[-1])
+    for chain in chains.values():
+        middle = before(chain) if pixelwise(chain) else None
+        if not inner(middle) or type(middle.layer) is not DepthwiseConv2D or middle.layer.dilation_rate != (1, 1):
+            continue
+        first = before(middle)
+        found = [first, middle, chain] if inner(first) and pixelwise(first) else [middle, chain]
+        if all((c.activation or c.layer._fused) is not None for c in found):
+            last[id(chain)] = Block(found)
+            inside.update(map(id, found))
+    return [last.get(id(step), step) for step in steps if id(step) in last or id(step) not in inside]
 
 
 def fused(graph, steps):

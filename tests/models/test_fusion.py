@@ -102,3 +102,57 @@ def test_training_on_tokens_learns_the_same(rng):
 def test_a_token_out_of_range_is_an_error():
     with pytest.raises(fastdl.DataError, match="token 7 at"):
         reader()(np.full((3, 9), 7, "int32"))
+
+
+def mobile(stride=1, expanded=True, activation="relu6", project=None, depthwise=None, size=12, between=False):
+    """A block as MobileNet has it; with a stride of 1, and the residual."""
+    i = layers.Input((size, size, 8))
+    x = layers.Conv2D(8, 1, bias_initializer="random_normal")(i)
+    y = layers.Activation(activation)(layers.BatchNormalization()(layers.Conv2D(40, 1, use_bias=False)(x))) if expanded else x
+    padded = layers.ZeroPadding2D(((0, 1), (0, 1)))(y) if stride == 2 else y
+    z = layers.DepthwiseConv2D(3, stride, padding="valid" if stride == 2 else "same", **(depthwise or {}))(padded)
+    z = layers.ReLU(6)(layers.BatchNormalization()(z))
+    out = layers.BatchNormalization()(layers.Conv2D(8, 1, **(project or {}))(z))
+    out = out if stride == 2 else layers.Add()([x, out])
+    return fastdl.Model(i, [out, z] if between else out)
+
+
+@pytest.mark.parametrize("options, together", [
+    ({}, 1), ({"stride": 2}, 1), ({"size": 6}, 1), ({"expanded": False}, 1), ({"activation": "relu"}, 1), ({"activation": "elu"}, 1),
+    ({"stride": 2, "project": {"activation": "tanh"}}, 0), ({"depthwise": {"dilation_rate": 2}}, 0), ({"depthwise": {"depth_multiplier": 2}}, 0),
+    ({"project": {"activity_regularizer": "l2"}}, 0), ({"between": True}, 0), ({"expanded": False, "size": 6}, 0)])
+def test_when_the_convolutions_of_a_block_run_as_one(rng, options, together):
+    model, x = mobile(**options), rng.standard_normal((3, *[options.get("size", 12)] * 2, 8)).astype("float32")
+    for w in model.weights:
+        w.assign(rng.uniform(0.5, 2, w.shape) if "variance" in w.name else rng.standard_normal(w.shape) * 0.5)
+    first = lambda made: made[0] if isinstance(made, (list, tuple)) else made
+    wanted = first(model(x)).numpy()
+    for _ in range(3):
+        found = first(model.predict_on_batch(x))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    program = model.programs()[-1]
+    assert [call[0] for call in program.about].count("inverted_residual") == together
+    with fastdl.no_grad():
+        np.testing.assert_array_equal(first(model(x)), found)
+        with fastdl.isa("numpy"):
+            np.testing.assert_allclose(first(model(x)).numpy(), found, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_a_block_in_bfloat16_stays_apart(rng):
+    x = rng.standard_normal((1, 12, 12, 8)).astype("float32")
+    fastdl.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = mobile()
+    finally:
+        fastdl.config.set_dtype_policy("float32")
+    for _ in range(2):
+        model.predict_on_batch(x)
+    assert "inverted_residual" not in [call[0] for call in model.programs()[-1].about]
+
+
+def test_a_block_in_training_stays_apart(rng):
+    x, model = rng.standard_normal((2, 12, 12, 8)).astype("float32"), mobile()
+    model.compile("sgd", "mse")
+    for _ in range(2):
+        model.train_on_batch(x, np.zeros((2, 12, 12, 8), "float32"))
+    assert "inverted_residual" not in [call[0] for call in model.programs()[-1].about]
