@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +119,19 @@ def test_one_model_asked_in_two_threads_at_once(rng):
     alone = [model.predict(part, verbose=0) for part in x]
     for i, found in enumerate(in_threads(4, lambda i: [model.predict(x[i], verbose=0) for _ in range(10)])):
         assert all(np.array_equal(alone[i], f) for f in found)
+
+
+def test_numbers_of_threads_that_change_and_workers_that_sleep(rng):
+    _core.set_grain(0)
+    a = rng.standard_normal((150, 130)).astype("float32")
+    product = lambda: fastdl.ops.matmul(a, a.T).numpy().copy()
+    fastdl.config.set_num_threads(1)
+    alone = product()
+    for n in (2, 5, 1, 3, 8, 2):
+        fastdl.config.set_num_threads(n)
+        for pause in (0, 0.02):                             # seconds, after which workers are asleep
+            time.sleep(pause)
+            assert all(np.array_equal(alone, product()) for _ in range(50))
 
 
 COUNT = "import fastdl; print(fastdl.config.get_num_threads())"
