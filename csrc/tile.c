@@ -164,7 +164,7 @@ INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t
         if (k < 0 || !each) return;
         t->later_step = least(pieces(4 * PANEL, each), 64);
         t->later = (const char *)(b_next + k / each * whole->b_panel) + k % each * t->later_step * t->depth;
-    } else if (k >= 0 && k < lines && (beside || whole->b_row < FAR)) {
+    } else if (k >= 0 && k < lines && (beside || whole->b_row < FAR_ROW)) {
         t->later_step = 4 * whole->b_row;
         t->later = (const char *)(b_next + k * 16);
     } else if (whole->a_next && beside && b_next == whole->b_next && k >= lines && k < lines + pieces(rows, 16)) {

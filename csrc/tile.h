@@ -11,7 +11,7 @@
 
 #include "kernel.h"
 
-enum { PANEL = 32, FAR = 512 };     /* columns; numbers between rows of memory that share few sets of a cache */
+enum { PANEL = 32, FAR_ROW = 512 };     /* columns; numbers between rows of memory that share few sets of a cache */
 
 /* A tile is `rows` x `vectors` vectors of accumulators: TILE_ROWS x TILE_VECTORS at most, or WIDE_ROWS x WIDE_VECTORS, where the
    columns are many (which reads less for a multiply-add) or the rows few (which leave too few sums under way). */

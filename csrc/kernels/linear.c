@@ -38,7 +38,7 @@ enum {
 
 INLINE cells product_cells(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
 {
-    const int64_t uneven = columns % BLOCK_COLUMNS && rows < columns && columns < FAR;    /* the last cells of a row would have less to do */
+    const int64_t uneven = columns % BLOCK_COLUMNS && rows < columns && columns < FAR_ROW;    /* the last cells of a row would have less to do */
     const int64_t wide = uneven ? PANEL : BLOCK_COLUMNS;
     const int64_t across = uneven ? pieces(columns, PANEL) : pieces(columns, BLOCK_COLUMNS), width = least(columns, wide);
     const int64_t least_rows = most(pieces(rows * across * batch, CELLS), pieces(CELL_LEAST, most(width * depth, 1)));
@@ -63,10 +63,10 @@ INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, i
 /* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
-    const int far = t->b_depth >= FAR, beside = t->a_row == 1;
+    const int far = t->b_depth >= FAR_ROW, beside = t->a_row == 1;
     const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
-    const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR;
+    const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR_ROW;
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
     const int64_t most_depth = !beside ? BLOCK_DEPTH : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
     const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */
