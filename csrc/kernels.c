@@ -122,6 +122,11 @@
     _(strided_winograd_d_kernel)                                                                                      \
     _(strided_winograd_turned) _(strided_winograd_d_images)                                                           \
                                                                                                                       \
+    /* phase_winograd */                                                                                              \
+    _(phase_winograd_kernel)                                                                                          \
+    _(phase_winograd)                                                                                                 \
+    _(phase_winograd_d_kernel)                                                                                        \
+                                                                                                                      \
     /* winograd */                                                                                                    \
     _(winograd_kernel) _(winograd_images)                                                                             \
     _(winograd)                                                                                                       \

@@ -159,28 +159,72 @@ INLINE void kernel_result_pair(vf *g, const vf low, const vf high, const int m, 
 
 /* ---- tiles of images ---- */
 
-/* Tile (image, i, j) starts at row i * step - top and column j * step - left of its image. */
+/* `down` by `across` tiles of an image, each of `step` x `step` results. Where they would reach beyond the image the last rows and columns of
+   tiles, short_down and short_across of them, have one result less, which is all that the points at infinity give: these tiles do without them.
+   So that the others follow each other, tiles come in this order: of short rows, of none, of short columns, of both; end[k] is where they end. */
 typedef struct tiling {
     const float *images;
-    int64_t height, width, channels, down, across, step, top, left;
+    int64_t height, width, channels, down, across, step, top, left, short_down, short_across, end[4];
 } tiling;
+
+/* Of images of this size, for so many results; the window of the first tile begins `top` rows above its image and `left` columns beside it. */
+INLINE tiling tiling_of(const float *images, int64_t batch, int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width,
+                        int64_t step, int64_t top, int64_t left)
+{
+    tiling t = { images, height, width, channels, pieces(out_height, step), pieces(out_width, step), step, top, left, 0, 0, { 0 } };
+    if (step != 3) {            /* those of strided_winograd.h are rows of tiles */
+        t.short_down = least(t.down * step - out_height, t.down);
+        t.short_across = least(t.across * step - out_width, t.across);
+    }
+    const int64_t rows = batch * (t.down - t.short_down), short_rows = batch * t.short_down, columns = t.across - t.short_across;
+    t.end[0] = short_rows * columns;
+    t.end[1] = t.end[0] + rows * columns;
+    t.end[2] = t.end[1] + rows * t.short_across;
+    t.end[3] = t.end[2] + short_rows * t.short_across;
+    return t;
+}
+
+/* A tile's image, the row and the column of its first result, and how many it has down and across. */
+typedef struct tile_place { int64_t image, row, column, down, across; } tile_place;
+
+INLINE tile_place place_of(const tiling *t, int64_t tile)
+{
+    const int short_row = tile < t->end[0] || tile >= t->end[2], short_column = tile >= t->end[1];
+    const int64_t before = !short_column ? (short_row ? 0 : t->end[0]) : (short_row ? t->end[2] : t->end[1]);
+    const int64_t full_rows = t->down - t->short_down, full_columns = t->across - t->short_across;
+    const int64_t rows = short_row ? t->short_down : full_rows, columns = short_column ? t->short_across : full_columns;
+    const int64_t row = (tile - before) / columns, i = row % rows, j = (tile - before) % columns;
+    return (tile_place){ row / rows, short_row ? full_rows * t->step + i * (t->step - 1) : i * t->step,
+                         short_column ? full_columns * t->step + j * (t->step - 1) : j * t->step, t->step - short_row, t->step - short_column };
+}
+
+/* Of n tiles from `tile` on, those that want a point: the first of them, and n becomes their number. far_row and far_column: whether it is at
+   infinity there. */
+INLINE int64_t wanted_tiles(const tiling *t, int64_t tile, int64_t *n, int far_row, int far_column)
+{
+    const int64_t begin = far_row ? most(t->end[0], tile) : tile, end = least(t->end[far_column ? 1 : far_row ? 2 : 3], tile + *n);
+    *n = most(end - begin, 0);
+    return begin - tile;
+}
 
 static const float zeros[CHUNK];
 
 /* Where the numbers of the size x size window of a tile are, from channel `first` on: at[i * size + j] points to `count` of them, in the
-   images, where `zeros` are outside, or, where `count` does not fill vectors, in `patch`. */
+   images, where `zeros` are outside, or, where `count` does not fill vectors, in `patch`. A window of as many numbers as results has no others. */
 INLINE void window_of(const float **at, const tiling *t, int64_t tile, const int size, int64_t first, int64_t count, float *patch)
 {
-    const int64_t row = tile / t->across, y = row % t->down * t->step - t->top, x = tile % t->across * t->step - t->left;
-    const int64_t next = t->channels, below = t->width * next;
-    int64_t place = row / t->down * t->height * below + y * below + x * next + first;
-    if (y >= 0 && x >= 0 && y + size <= t->height && x + size <= t->width)
+    const tile_place p = place_of(t, tile);
+    const int64_t y = p.row - t->top, x = p.column - t->left, next = t->channels, below = t->width * next;
+    const int64_t height = size == t->step ? least(t->height, y + p.down) : t->height;
+    const int64_t width = size == t->step ? least(t->width, x + p.across) : t->width;
+    int64_t place = p.image * t->height * below + y * below + x * next + first;
+    if (y >= 0 && x >= 0 && y + size <= height && x + size <= width)
         for (int i = 0; i < size; i++, place += below)
             UNROLL for (int j = 0; j < size; j++) at[i * size + j] = t->images + place + j * next;
     else
         for (int i = 0; i < size; i++, place += below)
             for (int j = 0; j < size; j++) {
-                const int inside = (uint64_t)(y + i) < (uint64_t)t->height && (uint64_t)(x + j) < (uint64_t)t->width;
+                const int inside = (uint64_t)(y + i) < (uint64_t)height && (uint64_t)(x + j) < (uint64_t)width;
                 at[i * size + j] = inside ? t->images + place + j * next : zeros;
             }
     if (count % VL == 0) return;
@@ -189,5 +233,49 @@ INLINE void window_of(const float **at, const tiling *t, int64_t tile, const int
         at[k] = patch;
     }
 }
+
+/* ---- what is fetched during products, which leave the memory idle ---- */
+
+enum { RANGES = 24 };
+
+typedef struct range {                             /* n rows of 64 floats, `row` floats apart */
+    const float *from;
+    int64_t row, n;
+} range;
+
+typedef struct fetch {
+    range ranges[RANGES];
+    int64_t count, rows;                           /* ranges; rows in all of them */
+} fetch;
+
+INLINE void fetch_rows(fetch *f, const float *from, int64_t row, int64_t n)
+{
+    if (n <= 0) return;
+    f->ranges[f->count++] = (range){ from, row, n };
+    f->rows += n;
+}
+
+/* ---- what kernels lie in, and are multiplied with ---- */
+
+enum { U_POINT = APART(CHUNK * CHUNK) };
+
+/* Zeros where n rows of `row` floats are not filled: their last 16, or, where there are fewer than 64 channels or filters, all. */
+INLINE void clear(float *to, int64_t n, int64_t row, int64_t count)
+{
+    if (count < CHUNK) memset(to, 0, (size_t)(n * row) * sizeof(float));
+    else for (int64_t k = 1; k <= n; k++) memset(to + k * row - 16, 0, 16 * sizeof(float));
+}
+
+#define multiply_tiles FD_OF_REST(multiply_tiles)
+
+/* Products (+)= windows v by u at a point: of n tiles, `row` floats apart, over depth channels. */
+void multiply_tiles(float *products, int64_t row, const float *v, const float *u, int64_t depth, int64_t columns, int64_t accumulate, int64_t n,
+                    const fetch *ahead);
+
+#define sum_tiles FD_OF_REST(sum_tiles)
+
+/* Sums (+)= windows v, transposed, by gradients z at a point: over n tiles, `each` floats apart; of `channels` channels, `row` floats apart. */
+void sum_tiles(float *sums, int64_t row, const float *v, const float *z, int64_t each, int64_t n, int64_t columns, int64_t accumulate,
+               int64_t channels, const fetch *ahead);
 
 #endif

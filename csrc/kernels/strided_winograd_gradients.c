@@ -128,7 +128,7 @@ KERNEL(strided_winograd_d_kernel, pieces(a->batch * pieces(a->out_height, TILE),
     const int64_t down = pieces(a->out_height, TILE), tiles = pieces(a->out_width, TILE), parts = pieces(tiles, ACROSS);
     const int64_t channels = a->channels, step = 2 * channels, depth = 2 * step, groups = pieces(a->filters, SUM_PANELS * PANEL);
     const int64_t last_y = at_infinity(a->kernel_height), last_x = at_infinity(a->kernel_width), size = a->kernel_height * a->kernel_width * channels;
-    const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, tiles, TILE, 0, 0 };
+    const tiling d = tiling_of(a->d_out, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, TILE, 0, 0);
     float *v = (float *)worker->scratch, *z = v + POINTS * V_POINT, *sums = z + Z_TILES * Z_TILE, *lines = sums + SUM_PANELS * POINTS * 16 * PANEL;
     float *patch = lines + LINES;
     for (int64_t i = begin; i < end; i++) {
@@ -324,7 +324,8 @@ KERNEL(strided_winograd_d_images, a->batch * pieces(places(a->height, a->top), T
 {
     const int64_t down = pieces(places(a->height, a->top), TILE), tiles = pieces(places(a->width, a->left), TILE), groups = pieces(tiles, TURNED);
     const int64_t line = a->width * a->channels;
-    const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, tiles, TILE, 3 - a->top / 2, 3 - a->left / 2 };
+    const tiling d = tiling_of(a->d_out, a->batch, a->out_height, a->out_width, a->filters, places(a->height, a->top), places(a->width, a->left),
+                               TILE, 3 - a->top / 2, 3 - a->left / 2);
     float *v = (float *)worker->scratch, *products = v + TURNED * TURNED_V, *patch = products + TURNED * TURNED_PRODUCTS;
     for (int64_t i = begin; i < end; i++) {
         const int64_t y = (a->top / 2 + i % down * TILE) * 2 - a->top;

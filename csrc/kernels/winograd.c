@@ -53,17 +53,18 @@ INLINE int64_t pixels_before(const tiling *t, int64_t tile) { return tile * t->h
 INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t columns,
                              const float *bias, int64_t activation, const int m)
 {
+    const vf lowest = vset(activation == ACT_RELU ? 0 : -INFINITY);
     for (int64_t i = 0; i < n; i++, tile++, products += APART((m + 2) * (m + 2) * CHUNK)) {
-        const int64_t top = tile / t->across % t->down * m, left = tile % t->across * m;
-        const int64_t rows = least(t->height - top, m), across = least(t->width - left, m);
-        float *to = out + ((tile / t->across / t->down * t->height + top) * t->width + left) * t->channels;
+        const tile_place place = place_of(t, tile);
+        const int64_t rows = least(t->height - place.row, place.down), across = least(t->width - place.column, place.across);
+        float *to = out + ((place.image * t->height + place.row) * t->width + place.column) * t->channels;
         for (int64_t c = 0; c < columns; c += VL) {
             const int64_t left_over = columns - c;
             const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
             vf y[4][4];
             FROM_POINTS(y, products + c, CHUNK, m, m, result_pair)
             UNROLL for (int r = 0; r < m; r++)
-                UNROLL for (int q = 0; q < m; q++) y[r][q] = activate(y[r][q] + b, activation);
+                UNROLL for (int q = 0; q < m; q++) y[r][q] = vgreater(lowest, y[r][q] + b);
             if (rows == m && across == m && left_over >= VL) {
                 UNROLL for (int r = 0; r < m; r++)
                     UNROLL for (int q = 0; q < m; q++) vstore(to + c + (r * t->width + q) * t->channels, y[r][q]);
@@ -73,43 +74,21 @@ INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t 
                         if (r < rows && q < across) vstore_n(to + c + (r * t->width + q) * t->channels, y[r][q], left_over);
             }
         }
+        for (int64_t r = 0; r < rows && activation > ACT_RELU; r++)
+            tile_activate(to + r * t->width * t->channels, t->channels, across, columns, activation);
     }
 }
 
 static void store_results(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t columns,
                           const float *bias, int64_t activation)
 {
-#define CASE(act) \
-    if (t->step == 4) store_results_of(out, t, tile, n, products, columns, bias, act, 4); \
-    else store_results_of(out, t, tile, n, products, columns, bias, act, 2)
-    switch (activation) {
-    case ACT_LINEAR: CASE(ACT_LINEAR); break;
-    case ACT_RELU: CASE(ACT_RELU); break;
-    default: CASE(activation); break;
-    }
-#undef CASE
+    if (t->step == 4) store_results_of(out, t, tile, n, products, columns, bias, activation, 4);
+    else store_results_of(out, t, tile, n, products, columns, bias, activation, 2);
 }
 
 /* ---- what is fetched during products, which leave the memory idle ---- */
 
-enum { STEP = 16, RANGES = 3 };                    /* terms of a product from step to step */
-
-typedef struct range {                             /* n rows of 64 floats, `row` floats apart */
-    const float *from;
-    int64_t row, n;
-} range;
-
-typedef struct fetch {
-    range ranges[RANGES];
-    int64_t count, rows;                           /* ranges; rows in all of them */
-} fetch;
-
-INLINE void fetch_rows(fetch *f, const float *from, int64_t row, int64_t n)
-{
-    if (n <= 0) return;
-    f->ranges[f->count++] = (range){ from, row, n };
-    f->rows += n;
-}
+enum { STEP = 16 };                                /* terms of a product from step to step */
 
 typedef struct fetching {                          /* `left` rows of a range, then those from `next` on */
     const float *at;
@@ -132,7 +111,7 @@ INLINE void fetch_some(fetching *f, int64_t n)
 
 enum { STRIP = VL == 16 ? 4 : 2, ROWS = 6 };       /* vectors and rows of a tile */
 
-#define STEPS(depth) (CHUNK / (STRIP * VL) * pieces(depth, STEP))       /* of a tile */
+#define STEPS(depth) (CHUNK / (STRIP * VL) * pieces(most(depth, 1), STEP))       /* of a tile */
 
 /* out[i, j] (+)= sum over p of a[i * a_row + p * a_depth] * b[p * b_row + j], for 64 columns j: what tile_multiply does, but with so few
    terms that its masks, its fetches and the way into it would take a tenth of the time. */
@@ -166,6 +145,7 @@ INLINE void multiply_rows(float *out, int64_t out_row, const float *a, int64_t a
 INLINE void multiply(float *out, int64_t out_row, const float *a, int64_t a_row, int64_t a_depth, const float *b, int64_t b_row,
                      int64_t depth, int64_t columns, int64_t accumulate, int64_t rows, const int beside, const fetch *ahead)
 {
+    if (!rows) return;
     if (columns < CHUNK) {
         const struct tile t = {
             .out = out, .out_row = out_row, .a = a, .a_row = a_row, .a_depth = a_depth, .b = b, .b_row = b_row, .b_panel = PANEL,
@@ -185,10 +165,16 @@ INLINE void multiply(float *out, int64_t out_row, const float *a, int64_t a_row,
     }
 }
 
-static void multiply_tiles(float *out, int64_t row, const float *v, const float *u, int64_t depth, int64_t columns, int64_t accumulate,
-                           int64_t n, const fetch *ahead)
+void multiply_tiles(float *products, int64_t row, const float *v, const float *u, int64_t depth, int64_t columns, int64_t accumulate, int64_t n,
+                    const fetch *ahead)
 {
-    multiply(out, row, v, row, 1, u, CHUNK, depth, columns, accumulate, n, 0, ahead);
+    multiply(products, row, v, row, 1, u, CHUNK, depth, columns, accumulate, n, 0, ahead);
+}
+
+void sum_tiles(float *sums, int64_t row, const float *v, const float *z, int64_t each, int64_t n, int64_t columns, int64_t accumulate,
+               int64_t channels, const fetch *ahead)
+{
+    multiply(sums, row, v, 1, each, z, each, n, columns, accumulate, channels, 1, ahead);
 }
 
 /* ---- the kernel ---- */
@@ -199,8 +185,6 @@ typedef struct taps {
     const float *kernel;
     int64_t place, row, column, flipped;
 } taps;
-
-enum { U_POINT = APART(CHUNK * CHUNK) };
 
 /* `rows` channels by `columns` filters from these on, the filters side by side in memory: turned into `to` where they are not. */
 static taps chunk_of(const taps *t, float *to, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
@@ -231,13 +215,6 @@ static void transform_kernel(float *u, const taps *t, int64_t rows, int64_t colu
 {
     if (m == 4) transform_kernel_of(u, t, rows, columns, 4);
     else transform_kernel_of(u, t, rows, columns, 2);
-}
-
-/* Zeros where n rows of `row` floats are not filled: their last 16, or, where there are fewer than 64 channels or filters, all. */
-static void clear(float *to, int64_t n, int64_t row, int64_t count)
-{
-    if (count < CHUNK) memset(to, 0, (size_t)(n * row) * sizeof(float));
-    else for (int64_t k = 1; k <= n; k++) memset(to + k * row - 16, 0, 16 * sizeof(float));
 }
 
 /* All of the kernel at all points, where several blocks of tiles want it.  One item: 64 channels by 64 filters. */
@@ -286,8 +263,7 @@ KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), chunks = pieces(a->channels, CHUNK);
     const int64_t v_tile = APART((a->tile + 2) * (a->tile + 2) * CHUNK);
-    const tiling t = { a->images, a->height, a->width, a->channels, pieces(a->out_height, a->tile), pieces(a->out_width, a->tile),
-                       a->tile, a->top, a->left };
+    const tiling t = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, a->tile, a->top, a->left);
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
         const int64_t n = least(tiles - tile, a->block);
@@ -326,9 +302,9 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
     const int64_t blocks = pieces(tiles, a->block), groups = pieces(a->filters, CHUNK), depth = a->u || a->block > 16 ? CHUNK : CHUNK / 2;
-    const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile), chunks = pieces(a->channels, CHUNK);
-    const tiling from = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
-    const tiling to = { 0, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
+    const int64_t chunks = pieces(a->channels, CHUNK);
+    const tiling from = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, a->tile, a->top, a->left);
+    const tiling to = tiling_of(0, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, a->tile, 0, 0);
     const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     const int64_t each = APART(points * CHUNK);                                             /* from tile to tile, of windows and products */
     float *own_products = (float *)worker->scratch, *own_u = own_products + a->block * each, *turned = own_u + points * U_POINT;
@@ -375,7 +351,9 @@ KERNEL(winograd, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile)
                         fetch_rows(&ahead, next_images + share * image_share * CHUNK, CHUNK, least(image_share, image_rows - share * image_share));
                     if (a->u) fetch_rows(&ahead, u + U_POINT, CHUNK, CHUNK);
                     else fetch_rows(&ahead, soon_taps + tap / apart * a->place + tap % apart * tap_row, tap_row, tap_share);
-                    multiply_tiles(products + p * CHUNK, each, v + p * CHUNK, u, count, columns, first > 0, n, &ahead);
+                    int64_t some = n;
+                    const int64_t place = wanted_tiles(&from, tile, &some, p / (a->tile + 2) == 1, p % (a->tile + 2) == 1) * each + p * CHUNK;
+                    multiply_tiles(products + place, each, v + place, u, count, columns, first > 0, some, &ahead);
                 }
             }
             store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation);
@@ -419,11 +397,10 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
 {
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, a->tile), points = (a->tile + 2) * (a->tile + 2);
     const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
-    const int64_t down = pieces(a->out_height, a->tile), across = pieces(a->out_width, a->tile);
-    const tiling x = { a->images, a->height, a->width, a->channels, down, across, a->tile, a->top, a->left };
-    const tiling d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, a->tile, 0, 0 };
+    const tiling x = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, a->tile, a->top, a->left);
+    const tiling d = tiling_of(a->d_out, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, a->tile, 0, 0);
     const int64_t each = APART(points * CHUNK);                                     /* from tile to tile and from channel to channel */
-    const int64_t group = across > SUM_TILES ? SUM_TILES : SUM_TILES / across * across;           /* whole rows of tiles: see fetch_rows */
+    const int64_t group = x.across > SUM_TILES ? SUM_TILES : SUM_TILES / x.across * x.across;     /* whole rows of tiles: see fetch_rows */
     float *sums = (float *)worker->scratch, *v = sums + CHUNK * each, *z = v + SUM_TILES * each, *patch = z + SUM_TILES * each;
     for (int64_t i = begin; i < end; i++) {
         const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
@@ -446,7 +423,9 @@ KERNEL(winograd_d_kernel, pieces(tiles_of(a->batch, a->out_height, a->out_width,
                 fetch_rows(&ahead, images + p * image_share * a->channels, a->channels, image_share);
                 fetch_rows(&ahead, d_out + p * d_share * a->filters, a->filters, d_share);
                 if (last) fetch_rows(&ahead, d_kernel + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, taps);
-                multiply(sums + p * CHUNK, each, v + p * CHUNK, 1, each, z + p * CHUNK, each, n, columns, tile > begin_tile, rows, 1, &ahead);
+                int64_t some = n;
+                const int64_t at = wanted_tiles(&x, tile, &some, p / (a->tile + 2) == 1, p % (a->tile + 2) == 1) * each + p * CHUNK;
+                sum_tiles(sums + p * CHUNK, each, v + at, z + at, each, some, columns, tile > begin_tile, rows, &ahead);
             }
         }
         if (a->tile == 4) store_d_kernel_of(d_kernel, sums, a->channels, a->filters, rows, columns, 4);

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
-from . import bfloat16_convolution, strided_winograd, winograd
+from . import bfloat16_convolution, phase_winograd, strided_winograd, winograd
 from .linear import LONG, PANEL, activate, activate_grad, activation_of, panel_floats, product, sum_columns
 
 __all__ = ["conv2d"]
@@ -14,7 +14,7 @@ __all__ = ["conv2d"]
 FEW, FEW_DEPTH = 16, 256         # channels below which they are few, and most numbers of a patch, for csrc/kernels/few_channels.c
 MOST_VECTORS = 1 << 12           # of 16 filters that a channel's kernel may have in conv2d_d_few_channels, which has room for 4 channels
 IMAGES, KERNEL = "batch, height, width, channels", "height, width, channels / groups, filters"
-ALGORITHMS = *winograd.TILES, *strided_winograd.TILES       # of Winograd
+ALGORITHMS = *winograd.TILES, *strided_winograd.TILES, *phase_winograd.TILES       # of Winograd
 LEAST_DEPTH = 32                # patches of fewer numbers are not rounded to bfloat16: their products are over before that pays
 WINDOW = "kernel_height", "kernel_width", "stride_height", "stride_width", "dilation_height", "dilation_width", "top", "left"
 
@@ -241,7 +241,8 @@ class Conv2D(Windows, Op):
     padding is "valid", "same" or ((top, bottom), (left, right)); activation None, "relu", "relu6", "sigmoid" or "tanh". With groups, the
     g-th part of the filters sees the g-th part of the channels. algorithm "implicit" gathers patches as it multiplies; "im2col" makes
     a matrix of all patches in memory, and takes no groups; "winograd4x4" and "winograd2x2" are for kernels of 3 x 3, stride 1 and no
-    groups (see fastdl/ops/winograd.py), "winograd3x3" for those of 5 x 5 to 8 x 8 with stride 2 over up to 4 channels (strided_winograd.py);
+    groups (see fastdl/ops/winograd.py), "winograd_phases" for those of 3 x 3 with stride 2 (phase_winograd.py), "winograd3x3" for those of
+    5 x 5 to 8 x 8 with stride 2 over up to 4 channels (strided_winograd.py);
     "auto" is the fastest for the layer's shape, and without set_winograd(False) that may be Winograd's.
     A kernel of 1 x 1 without groups is a matrix product of the pixels, whatever the algorithm.
     """
@@ -273,7 +274,7 @@ class Conv2D(Windows, Op):
             raise ValueError(f"{self.name}: algorithm is {self.algorithm!r} with {groups} groups; known are 'auto', 'implicit' and, for one "
                              f"group, 'im2col', {', '.join(map(repr, ALGORITHMS))}")
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
-        self.winograd = strided_winograd if strided_winograd.tile_of(self, filters) else winograd
+        self.winograd = next((w for w in (strided_winograd, phase_winograd) if w.tile_of(self, filters)), winograd)
         self.tile = self.winograd.tile_of(self, filters)
         self.pixelwise = groups == 1 and sizes["kernel_height"] == sizes["kernel_width"] == 1      # a product of matrices
         return images.shape[0], sizes["out_height"], sizes["out_width"], filters
@@ -284,6 +285,8 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH and self.winograd is not strided_winograd      # which is faster than pairs
+        if self.bfloat16 and self.winograd is phase_winograd:
+            self.tile = 0                                                                                     # pairs are
         if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
             self.patches = images
         elif self.pixelwise or self.algorithm == "im2col":
@@ -365,7 +368,7 @@ class Conv2D(Windows, Op):
                 kernels.col2im(d_images, d_patches, **self.sizes)
         elif self.bfloat16:
             bfloat16_convolution.conv2d_d_images(self, d_images, d_z)
-        elif self.tile:
+        elif self.tile and self.winograd is not phase_winograd:
             self.winograd.images_gradient(self, d_images, d_z)
         elif self.groups == 1 and taken < FEW and kernel_height * kernel_width * -(-filters // 16) <= MOST_VECTORS:
             kernels.conv2d_d_few_channels(d_images, d_z, self.kernel, **self.sizes, filters=filters)
@@ -412,7 +415,7 @@ class Conv2D(Windows, Op):
         case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
         case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
         case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
-        *winograd.cases, *strided_winograd.cases,
+        *winograd.cases, *strided_winograd.cases, *phase_winograd.cases,
     ]
     bench = [case(images=(32, 28, 28, 1), kernel=(3, 3, 1, 32), bias=(32,), activation="relu"),
              case(images=(8, 224, 224, 3), kernel=(7, 7, 3, 64), bias=(64,), padding="same", strides=(2, 2)),

@@ -13,7 +13,7 @@ import numpy as np
 from ..config import winograd_enabled
 from ..op import case, kernels, twin
 from .linear import PANEL, activate
-from .winograd import both, matrices, seen
+from .winograd import both, matrices
 
 __all__ = []
 
@@ -31,6 +31,19 @@ def phases(images, top, left, rows, columns):
     padded[:, top:top + height, left:left + width] = images
     padded = padded[:, :2 * rows, :2 * columns].reshape(batch, rows, 2, columns, 2, channels)
     return padded.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, 4 * channels)
+
+
+def seen(images, tile, size, down, across, top, left):
+    """(points, points, batch * down * across, channels): the size x size window of every tile, zeros outside the images."""
+    batch, height, width, channels = images.shape
+    before = max(top, 0), max(left, 0)
+    reach = (down - 1) * tile + size - top + before[0], (across - 1) * tile + size - left + before[1]
+    padded = np.zeros((batch, max(reach[0], height + before[0]), max(reach[1], width + before[1]), channels), images.dtype)
+    padded[:, before[0]:before[0] + height, before[1]:before[1] + width] = images
+    padded = padded[:, before[0] - top:, before[1] - left:]
+    b, y, x, c = padded.strides
+    found = np.lib.stride_tricks.as_strided(padded, (size, size, batch, down, across, channels), (y, x, b, y * tile, x * tile, c))
+    return found.reshape(size, size, batch * down * across, channels)
 
 
 def at_points(images, *, batch, height, width, channels, out_height, out_width, top, left, **_):

@@ -34,17 +34,39 @@ def matrices(tile, taps=3):
     return powers(tile), powers(taps) / lagrange[:, None], b
 
 
-def seen(images, tile, size, down, across, top, left):
-    """(points, points, batch * down * across, channels): the size x size window of every tile, zeros outside the images."""
-    batch, height, width, channels = images.shape
-    before = max(top, 0), max(left, 0)
-    reach = (down - 1) * tile + size - top + before[0], (across - 1) * tile + size - left + before[1]
-    padded = np.zeros((batch, max(reach[0], height + before[0]), max(reach[1], width + before[1]), channels), images.dtype)
-    padded[:, before[0]:before[0] + height, before[1]:before[1] + width] = images
-    padded = padded[:, before[0] - top:, before[1] - left:]
-    b, y, x, c = padded.strides
-    found = np.lib.stride_tricks.as_strided(padded, (size, size, batch, down, across, channels), (y, x, b, y * tile, x * tile, c))
-    return found.reshape(size, size, batch * down * across, channels)
+def places(batch, height, width, tile):
+    """(5, tiles): the image, the first row and column of each tile and how many it has, in the order of csrc/winograd.h: those that would reach
+    beyond the image have one less."""
+    down, across = -(-height // tile), -(-width // tile)
+    short = np.array([min(down * tile - height, down), min(across * tile - width, across)])
+    whole, found = np.array([down, across]) - short, []
+    for kind in ((1, 0), (0, 0), (0, 1), (1, 1)):
+        n = [s if is_short else w for is_short, s, w in zip(kind, short, whole)]
+        image, i, j = np.indices((batch, *n)).reshape(3, -1)
+        first = [w * tile + k * (tile - 1) if is_short else k * tile for is_short, k, w in zip(kind, (i, j), whole)]
+        found.append(np.stack([image, *first, *(np.full(i.size, tile - is_short) for is_short in kind)]))
+    return np.concatenate(found, 1)
+
+
+def windows(images, found, size, top, left, own=False, step=1):
+    """(size, size, tiles, channels): what each tile sees, from `top` rows above and `left` columns beside the first of its own on, its own
+    results only if so wanted, zeros outside the images; first ones step apart."""
+    image, row, column, down, across = found[:, None, None]
+    i, j = np.indices((size, size))[..., None]
+    y, x = step * row - top + i, step * column - left + j
+    inside = (y >= 0) & (y < images.shape[1]) & (x >= 0) & (x < images.shape[2])
+    if own:
+        inside &= (i < down) & (j < across)
+    seen = images[np.broadcast_to(image, y.shape), np.where(inside, y, 0), np.where(inside, x, 0)]
+    return np.where(inside[..., None], seen, images.dtype.type(0))
+
+
+def store(out, found, y):
+    """Put (tile, tile, tiles, filters) results into out, (batch, height, width, filters)."""
+    image, row, column, down, across = found[:, None, None]
+    i, j = np.indices(y.shape[:2])[..., None]
+    own = (i < down) & (j < across) & (row + i < out.shape[1]) & (column + j < out.shape[2])
+    out[np.broadcast_to(image, own.shape)[own], (row + i + 0 * own)[own], (column + j + 0 * own)[own]] = y[own]
 
 
 def both(matrix, x):
@@ -55,9 +77,8 @@ def both(matrix, x):
 
 def at_points(images, *, batch, height, width, channels, out_height, out_width, top, left, tile, **_):
     """(points, points, tiles, channels)."""
-    b = matrices(tile)[2]
-    down, across = -(-out_height // tile), -(-out_width // tile)
-    return both(b, seen(images.reshape(batch, height, width, channels), tile, tile + 2, down, across, top, left))
+    found = places(batch, out_height, out_width, tile)
+    return both(matrices(tile)[2], windows(images.reshape(batch, height, width, channels), found, tile + 2, top, left))
 
 
 def chunks_of(v, tiles, channels, points):
@@ -98,14 +119,14 @@ def _flops(*, batch, out_height, out_width, channels, filters, tile, **_):
 @twin(flops=_flops, error=1e-5)
 def winograd(out, images, v, kernel, u, bias, *, batch, out_height, out_width, channels, filters, place, row, column, flipped, activation,
              tile, block, parts, **sizes):
-    down, across, points = -(-out_height // tile), -(-out_width // tile), tile + 2
     if not out.size:
         return
+    found, points = places(batch, out_height, out_width, tile), tile + 2
     if v is None:
         x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
     else:
         whole = [part[:, :-16].reshape(-1, points ** 2, CHUNK)[..., :count]
-                 for _, count, part in chunks_of(v, batch * down * across, channels, points ** 2)]
+                 for _, count, part in chunks_of(v, found.shape[1], channels, points ** 2)]
         x = np.concatenate(whole, -1).swapaxes(0, 1).reshape(points, points, -1, channels)
     if u is None:
         g = kernel_at_points(kernel, channels, filters, place, row, column, flipped, tile)
@@ -113,16 +134,15 @@ def winograd(out, images, v, kernel, u, bias, *, batch, out_height, out_width, c
         chunks = -(-channels // CHUNK)
         g = u.reshape(-1, chunks, points ** 2, CHUNK * CHUNK + 16)[..., :-16].reshape(-1, chunks, points, points, CHUNK, CHUNK)
         g = g.transpose(2, 3, 1, 4, 0, 5).reshape(points, points, chunks * CHUNK, -1)[:, :, :channels, :filters]
-    y = both(matrices(tile)[0].T, x @ g).reshape(tile, tile, batch, down, across, filters)
-    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * tile, across * tile, filters)[:, :out_height, :out_width]
-    out.reshape(y.shape)[...] = activate(y if bias is None else y + bias, activation)
+    y = both(matrices(tile)[0].T, x @ g)
+    store(out.reshape(batch, out_height, out_width, filters), found, activate(y if bias is None else y + bias, activation))
 
 
 @twin(flops=_flops, error=1e-5)
 def winograd_d_kernel(d_kernel, d_out, images, *, batch, out_height, out_width, channels, filters, tile, piece, **sizes):
     x = at_points(images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, tile=tile, **sizes)
     d_out = d_out.reshape(batch, out_height, out_width, filters)
-    d = both(matrices(tile)[0], seen(d_out, tile, tile, -(-out_height // tile), -(-out_width // tile), 0, 0))
+    d = both(matrices(tile)[0], windows(d_out, places(batch, out_height, out_width, tile), tile, 0, 0, own=True))
     d_kernel = d_kernel.reshape(-1, 3, 3, channels, filters)
     for i in range(len(d_kernel)):
         own = slice(i * piece, (i + 1) * piece)
