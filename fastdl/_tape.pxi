@@ -143,6 +143,7 @@ cdef class Walk:
         cdef bint views = node.views if pattern is None else node.back.results is not None
         cdef tuple same = node.same if pattern is None else pattern.same
         cdef list d_inputs = [None] * len(node.sources), keys = []
+        cdef dict before = {}
         cdef int i
         for i in range(len(d_out)):
             if d_out[i] is None:
@@ -166,6 +167,8 @@ cdef class Walk:
                 self.add(key, d, False)
                 continue
             keys.append((i, key))
+            if pattern is None and i in node.adds and node.leaves is None and buffer is None and key in self.of:
+                before[i] = self.of.pop(key)[0]
             if buffer is not None or views or pattern is not None:
                 d_inputs[i] = buffer
             elif owned and i == node.overwrites and node.leaves is None and not same and (d.shape, d.dtype) == node.given[i]:
@@ -176,6 +179,8 @@ cdef class Walk:
             found = node.repeat(d_out, [] if views else [d_inputs[i] for i, _ in keys])
         else:
             node.spare = owned and node.leaves is None and not same
+            if node.adds:
+                node.before = before
             made = node.first(d_out, d_inputs, bool(keys))
             found = [made if views else d_inputs[i] for i, _ in keys]
         for (_, key), d in zip(keys, found):

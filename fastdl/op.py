@@ -127,6 +127,8 @@ class Op(_core.Node):
 
     views = False                    # the output is a view: forward(x) returns it, backward(d_out) returns the view's gradient
     same = ()                        # inputs whose gradient is d_out itself, unchanged
+    adds = ()                        # inputs to whose gradient backward adds what else has arrived there: self.before.get(i), an array or None
+    before = {}
     overwrites = None                # the input whose gradient backward may be told to write into d_out's own memory
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1

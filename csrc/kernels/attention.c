@@ -99,6 +99,12 @@ INLINE void fetch_row(const float *x, int64_t columns)
     for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(x + c, 0, 2);
 }
 
+/* A row that is written soon. */
+INLINE void fetch_result(float *x, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(x + c, 1, 2);
+}
+
 /* The n-th row of key and value, in turn, of a head; the heads of all batches are counted through. */
 INLINE void fetch_key(const heads *h, int64_t head, int64_t n)
 {
@@ -194,6 +200,7 @@ KERNEL(attention, a->batch * a->heads * pieces(a->query_time, QUERIES),
                     sum[j] += p;
                 }
                 fetch_key(&h, (item / blocks + 1) / group, fetched++);
+                if (!at.key && i < at.queries) fetch_result(out + i * out_row, h.value_size);
             }
             for (int j = 0; j < VECTORS; j++) {
                 const vf f = vexp_negative(vload(highest + j * VL) - high[j]);
@@ -340,6 +347,11 @@ KERNEL(attention_grad, a->batch * a->key_heads,
                     }
                     fetch_key(&h, item + 1, fetched++);
                     fetch_key(&h, item + 1, fetched++);
+                    for (int64_t k = i; k < least(i + 2, at.keys); k++) {
+                        if (d_value && at.key + k >= done) fetch_result(d_value + (at.key + k) * d_value_row, h.value_size);
+                        if (d_key && at.key + k >= done) fetch_result(d_key + (at.key + k) * d_key_row, h.size);
+                        if (a->d_query && !at.key && k < at.queries) fetch_result(a->d_query + row * h.size + k * query_row, h.size);
+                    }
                     for (int64_t k = fetched_rows; k < least(fetched_rows + at_once, 3 * next.queries); k++) {
                         if (k % 3 == 0) fetch_row(h.query + next_row * h.size + k / 3 * query_row, h.size);
                         else fetch_row((k % 3 == 1 ? a->d_out : a->out) + next_row * h.value_size + k / 3 * out_row, h.value_size);

@@ -31,17 +31,17 @@ KERNEL(pack_bf16, a->outer * a->inner * pieces(a->columns, PANEL) * pieces(a->de
 }
 
 /* How a product is cut into blocks, by its shape alone; many of them are a multiple of 4, for as many threads. A left operand is rounded
-   once for each block of columns. */
+   once for each block of columns, so there are few of these where its rows lie beside one another: a sum over many rows of a batch. */
 typedef struct pair_blocks { int64_t down, across; } pair_blocks;
 
-static pair_blocks cut_product(int64_t rows, int64_t columns, int64_t depth, int64_t batch)
+static pair_blocks cut_product(int64_t rows, int64_t columns, int64_t depth, int64_t batch, int beside)
 {
     int64_t down = most(pieces(rows, PAIR_BLOCK_ROWS), 1), across = 1;
     if (down > 2) down = (down + 3) / 4 * 4;
     for (;;) {
         const int64_t height = pieces(rows, down), width = pieces(columns, across);
         if (batch * down * across >= PAIR_BLOCKS_WANTED || height * width * depth < 2 * PAIR_BLOCK_LEAST) break;
-        if (width >= 2 * PANEL && (width >= height || height < 28)) across *= 2;
+        if (width >= 2 * PANEL && (width >= (beside ? 8 : 1) * height || height < 28)) across *= 2;
         else if (height >= 28) down *= 2;
         else break;
     }
@@ -50,18 +50,18 @@ static pair_blocks cut_product(int64_t rows, int64_t columns, int64_t depth, int
 
 static int64_t product_pieces(int64_t depth, int64_t split) { return split ? most(pieces(depth, split), 1) : 1; }
 
-static int64_t product_bf16_items(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch)
+static int64_t product_bf16_items(int64_t rows, int64_t columns, int64_t depth, int64_t split, int64_t batch, int beside)
 {
     const int64_t parts = product_pieces(depth, split);
-    const pair_blocks s = cut_product(rows, columns, split ? split : depth, batch * parts);
+    const pair_blocks s = cut_product(rows, columns, split ? split : depth, batch * parts, beside);
     return s.down * s.across * batch * parts;
 }
 
 /* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, of operands rounded to bfloat16.
    split > 0 (even) cuts the sum into pieces of so many terms, each with its own matrix in out.  One item: a block of a matrix. */
-KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a->split, a->outer * a->inner),
+KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a->split, a->outer * a->inner, a->left_row == 1),
        a->outer * a->inner * (a->rows * (double)a->columns * (a->depth / 12.0 + 0.5) + (a->rows + a->columns) * a->depth / 4.0) /
-       most(product_bf16_items(a->rows, a->columns, a->depth, a->split, a->outer * a->inner), 1),
+       most(product_bf16_items(a->rows, a->columns, a->depth, a->split, a->outer * a->inner, a->left_row == 1), 1),
     float *out;           /* (outer, inner, pieces of the sum, rows, columns) */
     const float *left;    /* (outer, inner, rows, depth) by the strides left_… */
     const uint32_t *panels;       /* of the right operands, by pack_bf16: (matrices, ceil(columns / 32), ceil(depth / 2), 32) */
@@ -84,7 +84,7 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const uint32_t state = flush_denormals();
     const int64_t parts = product_pieces(a->depth, a->split), most_depth = a->split ? a->split : a->depth;
     const int64_t pairs = pieces(a->depth, 2), matrix = pieces(a->columns, PANEL) * pairs * PANEL;
-    const pair_blocks s = cut_product(a->rows, a->columns, most_depth, a->outer * a->inner * parts);
+    const pair_blocks s = cut_product(a->rows, a->columns, most_depth, a->outer * a->inner * parts, a->left_row == 1);
     const int64_t each = s.down * s.across, results = a->outer * a->inner * parts * a->rows * a->columns;
     const int simple = a->activation <= ACT_RELU || a->activation == ACT_RELU6;
     const int streamed = simple && most_depth <= PAIR_BLOCK_DEPTH && streams(a->out, a->residual ? 2 * results : results, a->columns);

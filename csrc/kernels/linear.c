@@ -66,7 +66,8 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     const int far = t->b_depth >= FAR_ROW, beside = t->a_row == 1;
     const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
-    const int copy_b = !t->b_panel && (VL < 16 || (!pack && far)), copy_a = beside && t->a_depth >= FAR_ROW;
+    const int copy_a = beside && t->a_depth >= FAR_ROW, few = beside && !copy_a && rows >= 128;          /* terms, so a copy of b is small */
+    const int copy_b = !t->b_panel && (VL < 16 || (!pack && t->b_depth >= (few ? FAR_ROW / 2 : FAR_ROW)));
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
     const int64_t most_depth = !beside ? BLOCK_DEPTH : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
     const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */

@@ -54,8 +54,11 @@ class _ProjectedAttention(Layer):
         return dense
 
     def call(self, query, value, key=None, query_mask=None, value_mask=None, key_mask=None, attention_mask=None, return_attention_scores=False,
-             training=None, use_causal_mask=False):
-        """The values that each query sees, weighted; with return_attention_scores also the weights (batch, heads, query_time, key_time)."""
+             training=None, use_causal_mask=False, residual=None):
+        """The values that each query sees, weighted; with return_attention_scores also the weights (batch, heads, query_time, key_time).
+
+        residual, of the result's shape, is added to it.
+        """
         if self._flash_attention and return_attention_scores:
             raise ValueError(f"{self.name}: return_attention_scores=True with flash_attention=True; only one of them is possible")
         known = lambda x, mask: mask if mask is not None else None if x is None else x.mask
@@ -67,7 +70,7 @@ class _ProjectedAttention(Layer):
         query, key, value = self.query_dense(query), self.key_dense(key), self.value_dense(value)
         training = context.training if training is None else training
         found, scores = self._attend(query, key, value, mask, axes, training, return_attention_scores, use_causal_mask)
-        out = self.output_dense(found if gate is None else found * gate)
+        out = self.output_dense(found if gate is None else found * gate, residual=residual)
         return (out, scores) if return_attention_scores else out
 
     def _axes(self, rank):

@@ -55,9 +55,9 @@ class Dense(Layer):
         self.bias = self.add_weight((self.units,), self.bias_initializer, name="bias", regularizer=self.bias_regularizer,
                                     constraint=self.bias_constraint) if self.use_bias else None
 
-    def call(self, inputs):
-        """The product, with bias and activation."""
-        y = ops.linear(inputs, self.kernel, self.bias, activation=self._fused or self._ending)
+    def call(self, inputs, residual=None):
+        """The product, with bias, a residual of its shape, and activation."""
+        y = ops.linear(inputs, self.kernel, self.bias, activation=self._fused or self._ending, residual=residual)
         return y if self._fused or self._ending else self.activation(y)
 
     def get_config(self):

@@ -87,19 +87,15 @@ class EinsumDense(Layer):
         plain = of_x.endswith(of_kernel[:n]) and of_y == of_x[:len(of_x) - n] + of_kernel[n:] and (self._before or rank == len(of_x))
         return n if plain and n < len(of_kernel) and (self.bias is None or self.bias.shape == self.kernel.shape[n:]) else 0
 
-    def call(self, inputs):
-        """The sum of products, with bias and activation."""
+    def call(self, inputs, residual=None):
+        """The sum of products, with bias, a residual of its shape, and activation."""
         n = self._summed(inputs.ndim)
         if n:
-            depth, columns = 1, self.kernel.shape[n:]
-            for size in self.kernel.shape[:n]:
-                depth *= size
-            y = ops.linear(ops.reshape(inputs, (*inputs.shape[:inputs.ndim - n], depth)), ops.reshape(self.kernel, (depth, self.kernel.size // depth)),
-                           None if self.bias is None else ops.reshape(self.bias, (-1,)), activation=self._fused)
-            y = ops.reshape(y, (*inputs.shape[:inputs.ndim - n], *columns))
+            y = ops.linear(inputs, self.kernel, self.bias, activation=self._fused, residual=residual, summed=n)
             return y if self._fused is not None else self.activation(y)
         y = ops.einsum(self.equation, inputs, self.kernel)
-        return self.activation(y if self.bias is None else y + self.bias)
+        y = y if self.bias is None else y + self.bias
+        return self.activation(y if residual is None else y + residual)
 
     def get_config(self):
         """The constructor's arguments."""

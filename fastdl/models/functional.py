@@ -38,13 +38,13 @@ class Node:
 
     slot = property(lambda self: self.results[0][1])
 
-    def run(self, tensors):
-        """Call, from the tensors in the slots of the arguments, into those of the results."""
+    def run(self, tensors, **more):
+        """Call, from the tensors in the slots of the arguments, into those of the results; with more arguments by name."""
         if self.source is not None:
-            found = self.call(tensors[self.source])
+            found = self.call(tensors[self.source], **more)
         else:
             take = lambda value: tensors[value.index] if isinstance(value, Slot) else value
-            found = self.call(*[map_structure(take, a) for a in self.args], **{k: map_structure(take, v) for k, v in self.kwargs.items()})
+            found = self.call(*[map_structure(take, a) for a in self.args], **{k: map_structure(take, v) for k, v in self.kwargs.items()}, **more)
         if type(found) in (list, tuple, dict):
             found = flatten(found)
             for index, slot in self.results:

@@ -1,14 +1,15 @@
 """Fusion: neighbouring layers of a graph as one call with the results of the single layers; blocks of convolutions in predictions only."""
 
-from .. import ops
-from ..layers import LSTM, Conv2D, DepthwiseConv2D, Embedding, MaxPooling2D
+from .. import activations, ops
+from ..layers import LSTM, Conv2D, Dense, DepthwiseConv2D, Embedding, GroupedQueryAttention, MaxPooling2D, MultiHeadAttention
 from ..op import FLOAT32, labelled, products
 from ..ops.convolution import LEAST_DEPTH
 from ..ops.embedded_lstm import EmbeddedLSTM
+from ..ops.few_columns import wanted
 from ..ops.inverted_residual import InvertedResidual
 from ..ops.pooled_convolution import PooledConv2D
 from ..tensor import Tensor
-from .folding import Chain, adds, plain
+from .folding import Chain, adds, plain, summands
 
 
 class PooledConvolution:
@@ -72,6 +73,40 @@ def embedded(graph, node):
     return EmbeddedRecurrence(node, after) if plainly else None
 
 
+class Residual:
+    """Dense or attention of heads, and the sum with what was there before that alone uses what it gives."""
+
+    def __init__(self, node, added, residual):
+        self.nodes, self.slots, self.residual, self.slot = (node, added), [*node.slots, residual], residual, added.slot
+
+    def run(self, tensors):
+        """Compute the sum."""
+        node, given = self.nodes[0], [tensors[slot] for slot in self.slots]
+        layer, x, residual = node.operation, given[0], given[-1]
+        fits = all(type(t) is Tensor and t.mask is None and t.array.dtype is layer._dtype for t in given)
+        if fits and residual.shape[:-1] == x.shape[:-1]:
+            node.run(tensors, residual=residual)
+            tensors[self.slot] = tensors[node.slot]
+        else:
+            for node in self.nodes:
+                node.run(tensors)
+
+
+def with_residual(graph, node):
+    """The Residual that begins with a node, or None."""
+    layer, added = node.operation, graph.only_user(node)
+    if type(layer) is Dense:
+        ends = plain(node, Dense) and layer.activation is activations.linear and not wanted(*layer.kernel.shape)
+    else:
+        ends = type(layer) in (MultiHeadAttention, GroupedQueryAttention) and layer.activity_regularizer is None and "call" not in layer.__dict__
+    found = added and ends and summands(added)
+    if not found:
+        return None
+    found.remove(node.slot)
+    before = graph.maker.get(found[0])
+    return Residual(node, added, found[0]) if before is None or graph.nodes.index(before) < graph.nodes.index(node) else None
+
+
 class Block:
     """Chains that run as one: an optional 1x1 convolution to many channels, a depthwise one, a 1x1 convolution to few."""
 
@@ -121,7 +156,7 @@ def fused(graph, steps):
     found, inside = [], set()
     for step in steps:
         if id(step) not in inside:
-            joined = pooled(graph, step) or embedded(graph, step) if hasattr(step, "operation") else None
+            joined = pooled(graph, step) or embedded(graph, step) or with_residual(graph, step) if hasattr(step, "operation") else None
             inside.update(map(id, joined.nodes if joined else ()))
             found.append(joined or step)
     return found

@@ -61,7 +61,7 @@ def matrix_product_bf16(out, left, panels, bias, residual, *, outer, inner, rows
     b = b.swapaxes(-3, -2).reshape(outer, inner, depth, n * linear.PANEL)[..., :columns].astype(a.dtype)
     starts = range(0, max(depth, 1), split or max(depth, 1))
     y = np.stack([np.matmul(a[..., p: p + split if split else depth], b[:, :, p: p + split if split else depth]) for p in starts], 2)
-    y = y if bias is None else y + bias
+    y = y if bias is None else y + bias.reshape(-1)
     out.reshape(y.shape)[...] = linear.activate(y if residual is None else y + residual.reshape(y.shape), activation)
 
 

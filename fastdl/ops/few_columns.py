@@ -15,9 +15,8 @@ def wanted(depth, columns):
     return 0 < columns <= MOST_COLUMNS and depth >= LEAST_DEPTH
 
 
-def packed(op, kernel):
-    """The panels of the transposed kernel (depth, columns)."""
-    depth, columns = kernel.shape
+def packed(op, kernel, depth, columns):
+    """The panels of the transposed kernel."""
     return op.prepared((linear.panel_floats(columns, depth),),
                        lambda panels: kernels.pack(panels, kernel, depth=columns, columns=depth, row=1, column=columns), kernel)
 
@@ -29,7 +28,7 @@ def _unpacked(panels, columns, depth):
 @twin(flops=lambda *, rows, columns, depth, **_: 2 * rows * columns * depth)
 def few_columns_product(y, x, panels, bias, *, rows, columns, depth, activation):
     z = x.reshape(rows, depth) @ _unpacked(panels, columns, depth)
-    y.reshape(z.shape)[...] = linear.activate(z if bias is None else z + bias, activation)
+    y.reshape(z.shape)[...] = linear.activate(z if bias is None else z + bias.reshape(-1), activation)
 
 
 @twin(flops=lambda *, rows, columns, depth: 2 * rows * columns * depth)

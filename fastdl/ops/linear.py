@@ -1,5 +1,7 @@
 """Matrix products."""
 
+import math
+
 import numpy as np
 
 from ..errors import shape_error
@@ -66,7 +68,7 @@ def matrix_product(out, left, right, bias, residual, keep, *, outer, inner, rows
     out = out.reshape(y.shape)
     if accumulate:
         y = out + y
-    y = y if bias is None else y + bias
+    y = y if bias is None else y + bias.reshape(-1)
     y = y if residual is None else y + residual.reshape(y.shape)
     if keep is not None:
         keep.reshape(y.shape)[...] = y
@@ -243,37 +245,50 @@ class Linear(Op):
     returns  (..., columns)
 
     activation is None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu" or "silu", applied before the result is stored.
+    summed: depth is so many axes, the last of x and the first of kernel; the kernel's others are columns.
     """
     activation: str = None
     bfloat16: bool = False
+    summed: int = 1
+    adds = (0,)
 
     def shape(self, x, kernel, bias=None, residual=None):
         if self.activation not in FUSED:
             raise ValueError(f"linear: unknown activation {self.activation!r}\n  fused activations are {', '.join(list(FUSED)[1:])}"
                              "\n  apply any other to the result: activations.get(name)(linear(x, kernel, bias))")
-        arrays = {"x": (x.shape, "..., depth"), "kernel": (kernel.shape, "depth, columns")}
-        if len(x.shape) < 1 or len(kernel.shape) != 2:
-            raise shape_error("linear", "wants x with at least 1 axis and kernel with 2", **arrays)
-        if x.shape[-1] != kernel.shape[0]:
-            raise shape_error("linear", f"x has depth {x.shape[-1]}, kernel expects {kernel.shape[0]}", **arrays)
-        if bias is not None and tuple(bias.shape) != (kernel.shape[1],):
-            raise shape_error("linear", f"bias must have one number for each of the {kernel.shape[1]} columns", **arrays,
+        arrays, n = {"x": (x.shape, "..., depth"), "kernel": (kernel.shape, "depth, columns")}, self.summed
+        if len(x.shape) < n or len(kernel.shape) <= n:
+            raise shape_error("linear", f"wants x with at least {n} {'axis' if n == 1 else 'axes'} and kernel with {n + 1}", **arrays)
+        depth, columns = tuple(kernel.shape[:n]), tuple(kernel.shape[n:])
+        if tuple(x.shape[-n:]) != depth:
+            one = lambda sizes: sizes[0] if n == 1 else tuple(sizes)
+            raise shape_error("linear", f"x has depth {one(x.shape[-n:])}, kernel expects {one(depth)}", **arrays)
+        if bias is not None and tuple(bias.shape) != columns:
+            raise shape_error("linear", f"bias must have one number for each of the {columns[0] if len(columns) == 1 else columns} columns", **arrays,
                               bias=(bias.shape, "columns"))
-        shape = (*x.shape[:-1], kernel.shape[1])
+        shape = (*x.shape[:-n], *columns)
         if residual is not None and tuple(residual.shape) != shape:
             raise shape_error("linear", f"residual must have the result's shape, {shape}", **arrays, residual=(residual.shape, "..., columns"))
         return shape
 
+    def _sizes(self):
+        """depth, columns."""
+        depth = 1
+        for size in self.kernel.shape[:self.summed]:
+            depth *= size
+        return depth, self.kernel.size // depth if depth else math.prod(self.kernel.shape[self.summed:])
+
     def forward(self, y, x, kernel, bias=None, residual=None):
-        depth, columns = kernel.shape
+        self.kernel = kernel
+        depth, columns = self._sizes()
         smooth = self.activation in ("gelu", "silu")
         after = smooth and self.bfloat16                    # whose products do not end so: a kernel of its own does
         keep = self.empty(y.shape) if after or smooth and self.traced else None
-        self.x, self.kernel, self.activated = x, kernel, y if keep is None else keep
+        self.x, self.activated = x, y if keep is None else keep
         self.same, self.panels = () if FUSED[self.activation] else (3,), None
         if few_columns.wanted(depth, columns) and residual is None and not smooth:
-            self.bfloat16 = False                           # most of the time is reading, in pairs they would be read as 32 columns
-            self.panels = few_columns.packed(self, kernel)
+            self.bfloat16, self.adds = False, ()            # most of the time is reading, in pairs they would be read as 32 columns
+            self.panels = few_columns.packed(self, kernel, depth, columns)
             kernels.few_columns_product(y, x, self.panels, bias, rows=_rows(y, columns), columns=columns, depth=depth,
                                         activation=FUSED[self.activation])
             return
@@ -284,7 +299,7 @@ class Linear(Op):
             getattr(kernels, self.activation)(y, keep, size=y.size)
 
     def backward(self, d_y, d_x, d_kernel, d_bias=None, d_residual=None):
-        depth, columns = self.kernel.shape
+        depth, columns = self._sizes()
         rows, activation = _rows(d_y, columns), FUSED[self.activation]
         d_z = d_residual if activation and d_residual is not None else d_y if not activation or self.spare else self.empty(d_y.shape)
         if activation or d_bias is not None:
@@ -296,10 +311,10 @@ class Linear(Op):
             kernels.few_columns_d_x(d_x, d_z, self.panels, rows=rows, columns=columns, depth=depth)
         elif d_x is not None:
             product(self, d_x, d_z, self.kernel, rows=rows, columns=depth, depth=columns, left_row=columns, left_depth=1,
-                    right_depth=1, right_column=columns)
+                    right_depth=1, right_column=columns, residual=self.before.get(0))
 
     def definition(self, x, kernel, bias=None, residual=None):
-        y = np.einsum("...i,ij->...j", x, kernel) + (0 if bias is None else bias) + (0 if residual is None else residual)
+        y = np.tensordot(x, kernel, self.summed) + (0 if bias is None else bias) + (0 if residual is None else residual)
         return activation_of(y, self.activation)
 
     cases = [case(x=(3, 5), kernel=(5, 7), bias=(7,)), case(x=(1, 1), kernel=(1, 1), bias=None, activation="sigmoid"),
@@ -313,7 +328,9 @@ class Linear(Op):
              case(x=(0, 4), kernel=(4, 3), bias=(3,)), case(x=(3, 0), kernel=(0, 2), bias=(2,), activation="linear"),
              case(x=(1100, 3), kernel=(3, 2), bias=(2,)), case(x=(31, 6), kernel=(6, 65), bias=None, activation="relu"),
              case(x=(29, 6), kernel=(6, 83), bias=(83,), residual=(29, 83), activation="relu6"),
-             case(x=(2, 20, 3), kernel=(3, 5), bias=None, residual=(2, 20, 5)),
+             case(x=(2, 20, 3), kernel=(3, 5), bias=None, residual=(2, 20, 5)), case(x=(7, 4), kernel=(4, 3, 5), bias=(3, 5), summed=1),
+             case(x=(2, 9, 4, 3), kernel=(4, 3, 5), bias=(5,), residual=(2, 9, 5), summed=2), case(x=(3, 257), kernel=(257, 2, 3), bias=(2, 3)),
+             case(x=(17, 5), kernel=(5, 2, 3), bias=(2, 3), bfloat16=True),
              case(x=(1, 3), kernel=(3, 18), bias=None, residual=(1, 18), activation="gelu"),
              case(x=(17, 5), kernel=(5, 33), bias=(33,), residual=(17, 33), activation="relu", bfloat16=True),
              case(x=(31, 37), kernel=(37, 65), bias=(65,), activation="relu", bfloat16=True),
@@ -444,7 +461,7 @@ def _leading_strides(leading, size, n):
     return [0] * (n - len(leading)) + strides
 
 
-def linear(x, kernel, bias=None, activation=None, residual=None):
+def linear(x, kernel, bias=None, activation=None, residual=None, *, summed=1):
     """activation(x @ kernel + bias + residual), computed at once.
 
     x           (..., depth)
@@ -452,9 +469,10 @@ def linear(x, kernel, bias=None, activation=None, residual=None):
     bias        (columns), or None
     activation  None or "linear", "relu", "relu6", "sigmoid", "tanh", "gelu", "silu"
     residual    (..., columns), or None
+    summed      depth is so many axes, the last of x and the first of kernel; the kernel's others are columns
     returns     (..., columns)
     """
-    return Linear.apply(x, kernel, bias, residual, activation=activation)
+    return Linear.apply(x, kernel, bias, residual, activation=activation, summed=summed)
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):

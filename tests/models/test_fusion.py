@@ -156,3 +156,41 @@ def test_a_block_in_training_stays_apart(rng):
     for _ in range(2):
         model.train_on_batch(x, np.zeros((2, 12, 12, 8), "float32"))
     assert "inverted_residual" not in [call[0] for call in model.programs()[-1].about]
+
+
+def block():
+    """Attention and dense layers, with what was there before them."""
+    x = fastdl.Input((7, 24))
+    n = layers.LayerNormalization()(x)
+    y = layers.Add()([x, layers.MultiHeadAttention(3, 8)(n, n, use_causal_mask=True)])
+    z = layers.Dense(9, activation="gelu")(layers.LayerNormalization()(y))
+    return fastdl.Model(x, layers.Add()([layers.Dense(24)(z), y]))
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_what_was_there_before_is_added_by_the_layers(rng, monkeypatch, bfloat16):
+    fastdl.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    try:
+        together = block()
+        monkeypatch.setattr("fastdl.models.fusion.with_residual", lambda graph, node: None)
+        apart = block()
+    finally:
+        fastdl.config.set_dtype_policy("float32")
+    apart.set_weights(together.get_weights())
+    x, y = rng.standard_normal((2, 3, 7, 24)).astype("float32")
+    assert "add" not in kernels_of(together, x)[0] and "add" in kernels_of(apart, x)[0]
+    for model in together, apart:
+        model.compile("sgd", "mse")
+        for _ in range(4):
+            model.train_on_batch(x, y)
+    for a, b in zip(together.get_weights(), apart.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_made_later_is_added_after(rng):
+    x = fastdl.Input((5, 8))
+    early = layers.Dense(8)(x)
+    model = fastdl.Model(x, layers.Add()([early, layers.Dense(8)(layers.Dense(3)(x))]))
+    given = rng.standard_normal((2, 5, 8)).astype("float32")
+    by_units = {layer.kernel.shape: layer for layer in model.layers if isinstance(layer, layers.Dense)}
+    np.testing.assert_array_equal(model(given), by_units[8, 8](given) + by_units[3, 8](by_units[8, 3](given)))
