@@ -244,6 +244,9 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
 
 INLINE int64_t common_divisor(int64_t a, int64_t b) { while (b) { const int64_t r = a % b; a = b; b = r; } return a; }
 
+/* Rows of d_images; `fetch`: the rows of d_out after them, too. */
+static void d_images_rows(const void *arguments, int64_t begin, int64_t end, fd_worker *worker, int streamed, int fetch);
+
 /* d_images: position x meets the taps with (x + left - kx * dilation) divisible by the stride, every `apart`-th of them, so the
    positions of one class x % stride are the outputs of a convolution of stride 1 over d_out, the taps from the last to the first.
    One item: one row of one image. */
@@ -267,9 +270,16 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
     int64_t top;
     int64_t left;)
 {
+    const int streamed = streams(a->d_images, DEPTHWISE_NUMBERS(a), a->channels);
+    d_images_rows(a, begin, end, worker, streamed, BEYOND_CACHES(a));
+    if (streamed) vstreams_end();
+}
+
+static void d_images_rows(const void *arguments, int64_t begin, int64_t end, fd_worker *worker, int streamed, int fetch)
+{
+    const depthwise_conv2d_d_images_args *a = arguments;
     depthwise_line *lines = (depthwise_line *)worker->scratch;
     const int64_t divisor = common_divisor(a->stride_width, a->dilation_width), apart = a->stride_width / divisor;
-    const int streamed = streams(a->d_images, DEPTHWISE_NUMBERS(a), a->channels);
     for (int64_t i = begin; i < end; i++)
         for (int64_t class = 0; class < least(a->stride_width, a->width); class++) {
             int64_t last = a->kernel_width - 1, n = 0;
@@ -286,22 +296,26 @@ KERNEL(depthwise_conv2d_d_images, a->batch * a->height,
                 .n_lines = n, .taps = last / apart + 1, .step = -apart * a->channels,
                 .first = (class + a->left - last * a->dilation_width) / a->stride_width, .stride = 1,
                 .dilation = a->dilation_width / divisor, .width = a->out_width, .channels = a->channels, .streamed = streamed,
-                .order = BEYOND_CACHES(a) ? BY_BLOCKS : BY_VECTORS, .next = n && !class && BEYOND_CACHES(a) ? lines[0].from + a->out_width * a->channels : 0 };
+                .order = BEYOND_CACHES(a) ? BY_BLOCKS : BY_VECTORS, .next = n && !class && fetch ? lines[0].from + a->out_width * a->channels : 0 };
             depthwise_row(&s, pieces(a->width - class, a->stride_width));
         }
-    if (streamed) vstreams_end();
 }
 
-enum { BLOCK_OUTPUTS = 14, MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 4 };
+/* GROUP outputs are read at once, BLOCK_OUTPUTS for all channels before the next ones where they lie in no cache. */
+enum { MOST_ROWS = 3, MOST_TAPS = 5, GROUP = VL == 16 ? 7 : 4, BLOCK_OUTPUTS = VL == 16 ? 7 : 8 };
 
 #define EACH(statement) UNROLL_ALL for (int r = 0; r < rows; r++) UNROLL_ALL for (int k = 0; k < taps; k++) { statement; }
 
-/* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. `ahead`: how far
-   away the next row of d_out lies, which is to be fetched with that of the images; 0: they lie in a cache. */
+/* Adds to the sums of `rows` x `taps` places of the kernel what `count` outputs from o give; each input is read once. `whole`: there are full
+   vectors, and no more than one column on each side lies outside. `ahead`: how far away the next row of d_out lies, which is to be fetched with
+   that of the images; 0: they lie in a cache. */
 INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const int rows, const int taps, const int stride,
                             const int whole, const float *d_out, const float *const *images, int64_t at, int64_t width, int64_t channels,
                             int64_t m, int64_t ahead)
 {
+    static const float zeros[VL];
+    const int last = (count - 1) * stride + taps - 1;
+    const float *from[MOST_ROWS];
     vf d[GROUP];
     if (ahead)
         UNROLL_ALL for (int j = 0; j < count; j++) {
@@ -309,17 +323,17 @@ INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const
             __builtin_prefetch(images[rows - 1] + (width + at + j) * channels);
         }
     UNROLL_ALL for (int j = 0; j < count; j++) d[j] = whole ? vload(d_out + j * channels) : vload_n(d_out + j * channels, m);
-    UNROLL_ALL for (int r = 0; r < rows; r++) {
-        const float *from = images[r] + at * channels;
-        UNROLL_ALL for (int p = 0; p < (count - 1) * stride + taps; p++) {
-            vf v = whole ? vload(from) : seen(from, images[r], at + p, width, m);
+    UNROLL_ALL for (int r = 0; r < rows; r++) from[r] = images[r] + at * channels;
+    UNROLL_ALL for (int p = 0; p <= last; p++)
+        UNROLL_ALL for (int r = 0; r < rows; r++) {
+            const int outside = (p == 0 && at < 0) || (p == last && at + p >= width);
+            vf v = whole ? vload(outside ? zeros : from[r]) : seen(from[r], images[r], at + p, width, m);
             KEEP(v);
-            from += channels;
-            KEEP_POINTER(from);
+            from[r] += channels;
+            KEEP_POINTER(from[r]);
             UNROLL_ALL for (int k = 0; k < taps; k++)
                 if (p >= k && (p - k) % stride == 0 && (p - k) / stride < count) sum[r][k] = vfma(v, d[(p - k) / stride], sum[r][k]);
         }
-    }
 }
 
 /* Adds to `rows` x `taps` places of d_kernel, for m channels, what the outputs begin .. stop - 1 of a row give: tap k of output o
@@ -338,23 +352,28 @@ INLINE void depthwise_products(const int rows, const int taps, const int stride,
             const vf v = vload_n(d, m);
             EACH(const int64_t column = at + k * dilation;
                  sum[r][k] = vfma(seen(images[r] + column * channels, images[r], column, width, m), v, sum[r][k]))
-        } else if (m >= VL && at >= 0 && at + (GROUP - 1) * stride + taps - 1 < width)
+        } else if (m >= VL && at >= -1 && at + (GROUP - 1) * stride + taps - 1 <= width)
             depthwise_group(sum, GROUP, rows, taps, stride, 1, d, images, at, width, channels, m, ahead);
         else depthwise_group(sum, GROUP, rows, taps, stride, 0, d, images, at, width, channels, m, ahead);
     }
     EACH(vstore_n(d_kernel + r * d_row + k * channels, sum[r][k], m))
 }
 
-/* Each piece's part of d_kernel and of d_bias, a piece being so many rows of outputs; with an activation, d_z is d_out before it.
-   One item: one piece. */
+/* The row of the images from which on their gradient is computed with row r of the outputs. */
+#define IMAGES_ROW(a, r) ((r) / (a)->out_height * (a)->height + least((r) % (a)->out_height * (a)->stride_height, (a)->height))
+
+/* Each piece's part of d_kernel and of d_bias, a piece being so many rows of outputs; with an activation, d_z is d_out before it. And
+   d_images: row by row of the piece, while d_out lies in the cache.  One item: one piece. */
 KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
-       0.6 * a->piece * a->out_width * a->channels * a->kernel_height * a->kernel_width,
+       (a->d_images ? 1.1 : 0.6) * a->piece * a->out_width * a->channels * a->kernel_height * a->kernel_width,
     float *d_kernel;      /* (pieces, kernel_height, kernel_width, channels) */
     OPTIONAL float *d_bias;       /* (pieces, channels) */
     OPTIONAL float *d_z;          /* as d_out */
+    OPTIONAL float *d_images;     /* (batch, height, width, channels), where there is no activation */
     const float *d_out;   /* (batch, out_height, out_width, channels) */
     OPTIONAL const float *out;    /* as d_out; None: no activation */
     const float *images;  /* (batch, height, width, channels) */
+    OPTIONAL const float *kernel; /* (kernel_height, kernel_width, channels), for d_images */
     int64_t batch;
     int64_t height;
     int64_t width;
@@ -373,6 +392,11 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
     int64_t piece;)
 {
     const int64_t channels = a->channels, line = a->out_width * channels, d_row = a->kernel_width * channels;
+    const int streamed = a->d_images && streams(a->d_images, DEPTHWISE_NUMBERS(a), a->channels);
+    const int64_t block = BEYOND_CACHES(a) ? BLOCK_OUTPUTS : a->out_width;
+    const depthwise_conv2d_d_images_args of_images = {
+        a->d_images, a->d_out, a->kernel, a->batch, a->height, a->width, channels, a->out_height, a->out_width, a->kernel_height, a->kernel_width,
+        a->stride_height, a->stride_width, a->dilation_height, a->dilation_width, a->top, a->left };
     for (int64_t i = begin; i < end; i++) {
         float *own = a->d_kernel + i * a->kernel_height * d_row, *bias = a->d_bias ? a->d_bias + i * channels : 0;
         memset(own, 0, (size_t)(a->kernel_height * d_row) * sizeof(float));
@@ -391,14 +415,14 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
             while (low < high && top + low * a->dilation_height < 0) low++;
             while (low < high && top + (high - 1) * a->dilation_height >= a->height) high--;
             const float *image = a->images + (row / a->out_height * a->height + top) * a->width * channels;
-            for (int64_t o = 0; o < a->out_width; o += BLOCK_OUTPUTS)
+            for (int64_t o = 0; o < a->out_width; o += block)
                 for (int64_t ky = low, rows; ky < high; ky += rows) {
                     rows = a->kernel_width == 3 ? least(high - ky, MOST_ROWS) : 1;
                     const float *images[MOST_ROWS];
                     const int64_t ahead = BEYOND_CACHES(a) && ky + rows == high ? line : 0;
                     for (int64_t r = 0; r < rows; r++) images[r] = image + (ky + r) * a->dilation_height * a->width * channels;
                     for (int64_t kx = 0; kx < a->kernel_width; kx += MOST_TAPS) {
-                        const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + BLOCK_OUTPUTS, a->out_width);
+                        const int64_t taps = least(a->kernel_width - kx, MOST_TAPS), stop = least(o + block, a->out_width);
                         const int plain = a->dilation_width == 1 && a->stride_width <= 2 && (taps == 3 || taps == 5);
                         for (int64_t c = 0; c < channels; c += VL) {
                             const float *const from[MOST_ROWS] =
@@ -418,7 +442,9 @@ KERNEL(depthwise_conv2d_d_kernel, pieces(a->batch * a->out_height, a->piece),
                         }
                     }
                 }
+            if (a->d_images) d_images_rows(&of_images, IMAGES_ROW(a, row), IMAGES_ROW(a, row + 1), worker, streamed, 0);
         }
     }
+    if (streamed) vstreams_end();
 }
 #undef EACH

@@ -43,8 +43,11 @@ def depthwise_conv2d_d_images(d_images, d_out, kernel, *, channels, kernel_heigh
 
 
 @twin(flops=_flops)
-def depthwise_conv2d_d_kernel(d_kernel, d_bias, d_z, d_out, out, images, *, batch, height, width, channels, activation, piece, **window):
+def depthwise_conv2d_d_kernel(d_kernel, d_bias, d_z, d_images, d_out, out, images, kernel, *, batch, height, width, channels, activation,
+                              piece, **window):
     d = d_out.reshape(-1, channels)
+    if d_images is not None:
+        depthwise_conv2d_d_images(d_images, d_out, kernel, batch=batch, height=height, width=width, channels=channels, **window)
     if out is not None:
         before_activation(d_z, d_out, out, size=d_out.size, activation=activation)
         d = d_z.reshape(-1, channels)
@@ -95,6 +98,7 @@ class DepthwiseConv2D(Windows, Op):
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         d_z, sizes = d_out, self.sizes
+        d_seen = d_images if d_images is None or self.times == 1 else self.empty(self.seen.shape)
         if self.act:
             d_z = self.empty(d_out.shape)
         if d_kernel is not None:
@@ -102,8 +106,9 @@ class DepthwiseConv2D(Windows, Op):
             piece = max(1, -(-rows // 64))
             count = -(-rows // piece)
             parts, sums = self.empty((count, d_kernel.size)), None if d_bias is None else self.empty((count, d_bias.size))
-            activated = (d_z, d_out, self.out) if self.act else (None, d_out, None)
-            kernels.depthwise_conv2d_d_kernel(parts, sums, *activated, self.seen, **sizes, activation=self.act, piece=piece)
+            # without an activation both gradients at once, which reads d_out once
+            activated = (d_z, None, d_out, self.out) if self.act else (None, d_seen, d_out, None)
+            kernels.depthwise_conv2d_d_kernel(parts, sums, *activated, self.seen, self.kernel, **sizes, activation=self.act, piece=piece)
             kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=d_kernel.size)
             if d_bias is not None:
                 kernels.sum_parts(d_bias, sums, outer=1, count=count, size=d_bias.size)
@@ -113,8 +118,8 @@ class DepthwiseConv2D(Windows, Op):
             if d_bias is not None:
                 sum_columns(self, d_bias, d_z, math.prod(d_out.shape[:3]), d_out.shape[3])
         if d_images is not None:
-            d_seen = d_images if self.times == 1 else self.empty(self.seen.shape)
-            kernels.depthwise_conv2d_d_images(d_seen, d_z, self.kernel, **sizes)
+            if d_kernel is None or self.act:
+                kernels.depthwise_conv2d_d_images(d_seen, d_z, self.kernel, **sizes)
             if self.times != 1:
                 kernels.repeat_channels_grad(d_images, d_seen, pixels=math.prod(d_images.shape[:3]), channels=d_images.shape[3],
                                              times=self.times)
