@@ -46,7 +46,7 @@ static void transform_gradients(float *z, int64_t z_tile, const tiling *t, int64
     else transform_gradients_of(z, z_tile, t, tile, n, first, count, patch, 2);
 }
 
-/* Pixels before a tile, were all of the same size: where to fetch what a tile reads or writes, roughly. */
+/* Pixels before a tile, were all of the same size and in order: where to fetch what a tile reads or writes, roughly. */
 INLINE int64_t pixels_before(const tiling *t, int64_t tile) { return tile * t->height * t->width / (t->down * t->across); }
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
