@@ -56,17 +56,24 @@ INLINE place next_row(place s, int64_t middle) { return s.m + 1 < middle ? (plac
 #define NUMBERS(T, u_at, v_at, statement)                                                                              \
     for (int64_t k = 0; k < n; k++) { const T u = p[u_at], v = q[v_at]; statement; }
 
+/* For each stretch, of n numbers at i, the body, which sees where it lies in the operands. */
+#define EACH_STRETCH(T, ...)                                                                                           \
+    do {                                                                                                               \
+        place s = place_of(begin, a->middle, a->inner);                                                                \
+        for (int64_t i = begin, n; i < end; i += n, s = next_row(s, a->middle)) {                                      \
+            const T *restrict p = AT(x1), *restrict q = AT(x2);                                                        \
+            n = least(a->inner - s.j, end - i);                                                                        \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+    } while (0)
+
 /* Does the statement for every number i + k of begin..end; u and v are the operands' numbers. */
 #define STRETCHES(T, statement)                                                                                        \
-    place s = place_of(begin, a->middle, a->inner);                                                                    \
-    for (int64_t i = begin, n; i < end; i += n, s = next_row(s, a->middle)) {                                          \
-        const T *restrict p = AT(x1), *restrict q = AT(x2);                                                            \
-        n = least(a->inner - s.j, end - i);                                                                            \
+    EACH_STRETCH(T,                                                                                                    \
         if (!a->x1_inner && !a->x2_inner) NUMBERS(T, 0, 0, statement)                                                  \
-        else if (!a->x1_inner) NUMBERS(T, 0, k, statement)                                                        \
+        else if (!a->x1_inner) NUMBERS(T, 0, k, statement)                                                             \
         else if (!a->x2_inner) NUMBERS(T, k, 0, statement)                                                             \
-        else NUMBERS(T, k, k, statement)                                                                               \
-    }
+        else NUMBERS(T, k, k, statement))
 
 #define NUMBERS_OF_RESULT a->outer * a->middle * a->inner
 
@@ -74,8 +81,8 @@ INLINE place next_row(place s, int64_t middle) { return s.m + 1 < middle ? (plac
 #define BINARY(name, result, T, cost, expression)                                                                      \
     EXPANDED_KERNEL(name, NUMBERS_OF_RESULT, cost, result *y; TWO_OPERANDS(T))                                         \
     {                                                                                                                  \
-        result *restrict y = a->y;                                                                     \
-        STRETCHES(T, y[i + k] = expression)                                                                            \
+        result *restrict y = a->y;                                                                                     \
+        STRETCHES(T, y[i + k] = expression);                                                                           \
     }
 #define ARITHMETIC(name, expression)                                                                                   \
     BINARY(name, float, float, 1.5, expression)                                                                        \
@@ -152,7 +159,7 @@ BINARY(logical_xor, uint8_t, uint8_t, 1, (u != 0) ^ (v != 0))
     {                                                                                                                  \
         float *restrict d_x = a->d_x;                                                                                  \
         const float *restrict d_y = a->d_y;                                                                            \
-        STRETCHES(float, const float d = d_y[i + k]; d_x[i + k] = expression)                                          \
+        STRETCHES(float, const float d = d_y[i + k]; d_x[i + k] = expression);                                         \
     }
 
 BINARY_GRAD(divide_d_x2, 3, -d * (u / v) / v)
@@ -166,13 +173,16 @@ BINARY_GRAD(mod_d_x2, 20, -d * floor_divide_float(u, v))
 /* y = x1 where the condition is not 0, else x2; broadcast like two operands.  One item: one number. */
 #define WHERE(name, T)                                                                                                 \
     EXPANDED_KERNEL(name, NUMBERS_OF_RESULT, 2,                                                                        \
-        T *y; const T *x1; const T *x2; const uint8_t *condition; SIZES int64_t x3_outer; int64_t x3_middle; int64_t x3_inner;)        \
+        T *y; const T *x1; const T *x2; const uint8_t *condition; SIZES int64_t x3_outer; int64_t x3_middle; int64_t x3_inner;)\
     {                                                                                                                  \
-        const int64_t step = a->x3_inner;                                                                              \
         T *restrict y = a->y;                                                                                          \
-        STRETCHES(T, const uint8_t *restrict c = a->condition + s.o * a->x3_outer + s.m * a->x3_middle + s.j * step;   \
-                  y[i + k] = c[k * step] ? u : v)                                                                      \
+        if (a->x3_inner) STRETCHES(T, const uint8_t *restrict c = CONDITION + s.j; y[i + k] = c[k] ? u : v);           \
+        else EACH_STRETCH(T,                                                                                           \
+            const T *restrict x = *CONDITION ? p : q;                                                                  \
+            const int64_t step = *CONDITION ? a->x1_inner : a->x2_inner;                                               \
+            for (int64_t k = 0; k < n; k++) y[i + k] = x[k * step];);                                                  \
     }
+#define CONDITION (a->condition + s.o * a->x3_outer + s.m * a->x3_middle)
 WHERE(where, float)
 WHERE(where_int32, int32_t)
 WHERE(where_int64, int64_t)
