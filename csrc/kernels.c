@@ -139,9 +139,6 @@
     _(depthwise_conv2d_d_images)                                                                                      \
     _(depthwise_conv2d_d_kernel)                                                                                      \
                                                                                                                       \
-    /* inverted_residual */                                                                                           \
-    _(inverted_residual)                                                                                              \
-                                                                                                                      \
     /* pooling */                                                                                                     \
     _(max_pool2d)                                                                                                     \
     _(average_pool2d)                                                                                                 \
@@ -227,6 +224,9 @@
     _(lstm_units) _(lstm_units_grad)                                                                                  \
     _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
     _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
+                                                                                                                      \
+    /* inverted_residual */                                                                                           \
+    _(inverted_residual)                                                                                              \
                                                                                                                       \
     /* bfloat16 */                                                                                                    \
     _(pack_bf16)                                                                                                      \

@@ -7,15 +7,6 @@
 enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6, SPREAD = 8 };
 enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch what the next tile adds */
 
-/* The address of the row below. The compiler must not know all rows' addresses: it would compute them before the loop and keep them on
-   the stack, which takes longer than a dozen multiply-adds. */
-INLINE const float *next_row(const float *x, int64_t row)
-{
-    x += row;
-    __asm__("" : "+r"(x));
-    return x;
-}
-
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
 INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
                       const int rows, const int vectors, const int kind)

@@ -3,71 +3,83 @@
 
 enum { LONG = 32 };     /* pairs from which it pays to fetch the lines of the next panel's results */
 
-/* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. Every other line is fetched ahead. */
-INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, int64_t ahead, const int rows, const int vectors)
+/* `rows` x vectors of a tile, from column `first`, with rows and vectors known to the compiler. For each pair a line is fetched. */
+INLINE void pair_part(const pair_tile *t, const uint32_t *a, float *out, int64_t first, const char *line, int64_t step, const int rows,
+                      const int vectors)
 {
     vf sum[PAIR_ROWS][PAIR_VECTORS];
     const uint32_t *b = t->b + first;
-    const int64_t a_row = t->a_row, a_depth = t->a_depth, out_row = t->out_row, left = t->columns - first;
+    const int64_t a_depth = 4 * t->a_depth, out_row = t->out_row, left = t->columns - first, last = least(left - (vectors - 1) * VL, VL);
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vset(0);
-    if (t->accumulate)
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(out + i * out_row + j * VL, most(left - j * VL, 0));
-    if (t->pairs >= LONG && out_row > PANEL && !t->streamed)
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(out + i * out_row + PANEL + j, 1);
-    if (t->residual) {
-        const float *next = t->residual + (out - t->out) + PANEL;
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(next + i * out_row + j);
+    if (t->accumulate) {
+        const float *x = out;
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vload_n(x + j * VL, j < vectors - 1 ? VL : last);
     }
-    for (int64_t p = 0; p < t->pairs; p++, a += a_depth, b += PANEL) {
+    if (t->pairs >= LONG && out_row > PANEL && !t->streamed) {
+        const float *x = out + PANEL;
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j, 1);
+    }
+    const float *residual = t->residual ? t->residual + (out - t->out) : 0;
+    if (residual) {
+        const float *x = residual + PANEL;
+        UNROLL for (int i = 0; i < rows; i++, x = next_row(x, out_row))
+            UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(x + j);
+    }
+    const char *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
+    int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
+    for (int64_t p = t->pairs; p > 0; p--, b += PANEL, line += step) {
         vu v[PAIR_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) v[j] = vuload(b + j * VL);
-        __builtin_prefetch(b + ahead, 0, 2);
+        __builtin_prefetch(line, 0, 2);
+        if (rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));        /* else each row takes a register, or the stack */
         UNROLL for (int i = 0; i < rows; i++) {
-            const vu x = (vu)viset((int32_t)a[i * a_row]);
+            const vu x = (vu)viset(*(const int32_t *)tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
             UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = vdot2(x, v[j], sum[i][j]);
         }
+        at += a_depth;
+        if (rows > 7) beyond += a_depth;
     }
     if (t->bias)
         UNROLL for (int j = 0; j < vectors; j++) {
-            const vf bias = vload_n(t->bias + first + j * VL, most(left - j * VL, 0));
+            const vf bias = vload_n(t->bias + first + j * VL, j < vectors - 1 ? VL : last);
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = sum[i][j] + bias;
         }
-    if (t->residual) {
-        const float *residual = t->residual + (out - t->out);
-        UNROLL for (int j = 0; j < vectors; j++)
-            UNROLL for (int i = 0; i < rows; i++)
-                sum[i][j] = sum[i][j] + vload_n(residual + i * out_row + j * VL, most(left - j * VL, 0));
-    }
+    if (residual)
+        UNROLL for (int i = 0; i < rows; i++, residual = next_row(residual, out_row))
+            UNROLL for (int j = 0; j < vectors; j++)
+                sum[i][j] = sum[i][j] + vload_n(residual + j * VL, j < vectors - 1 ? VL : last);
     if (t->activation == ACT_RELU || t->activation == ACT_RELU6) {
         const vf limit = vset(t->activation == ACT_RELU ? INFINITY : 6);
         UNROLL for (int j = 0; j < vectors; j++)
             UNROLL for (int i = 0; i < rows; i++) sum[i][j] = vlesser(limit, vrelu(sum[i][j]));
     }
-    UNROLL for (int j = 0; j < vectors; j++) {
-        const int64_t n = left - j * VL;
-        if (n >= VL && t->streamed) { UNROLL for (int i = 0; i < rows; i++) vstream(out + i * out_row + j * VL, sum[i][j]); }
-        else if (n >= VL) { UNROLL for (int i = 0; i < rows; i++) vstore(out + i * out_row + j * VL, sum[i][j]); }
-        else if (n > 0) { UNROLL for (int i = 0; i < rows; i++) vstore_n(out + i * out_row + j * VL, sum[i][j], n); }
-    }
+    UNROLL for (int i = 0; i < rows; i++, out = (float *)next_row(out, out_row))
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (t->streamed) vstream(out + j * VL, sum[i][j]);
+            else if (j < vectors - 1) vstore(out + j * VL, sum[i][j]);
+            else vstore_n(out + j * VL, sum[i][j], last);
+        }
 }
 
 void pair_multiply(const pair_tile *t, int64_t rows)
 {
     const int64_t n = pieces(rows, PAIR_ROWS);
+    const char *later = t->later;
     for (int64_t first = 0; first < t->columns; first += PAIR_COLUMNS) {
         const int one = t->columns - first <= VL;
         for (int64_t i = 0, row = 0, height; i < n; i++, row += height) {
             height = n == 1 ? rows : tile_begin(rows, n, i + 1) - row;
-            const int64_t ahead = t->ahead ? t->ahead + i % 2 * 16 : 0;
+            const char *line = (const char *)(t->b + first + (t->ahead ? t->ahead + i % 2 * 16 : 0));     /* every other one of the panel */
+            const int64_t step = later ? 64 : 4 * PANEL;
+            if (later) line = later, later += 64 * t->pairs;
             const uint32_t *a = t->a + row * t->a_row;
             float *out = t->out + row * t->out_row + first;
 #define CASE(m) \
-            case m: pair_part(t, a, out, first, ahead, m, PAIR_VECTORS); break; \
-            case m + 16: pair_part(t, a, out, first, ahead, m, 1); break;
+            case m: pair_part(t, a, out, first, line, step, m, PAIR_VECTORS); break; \
+            case m + 16: pair_part(t, a, out, first, line, step, m, 1); break;
             switch (height + 16 * one) {
             CASE(1) CASE(2) CASE(3) CASE(4)
 #if VL == 16

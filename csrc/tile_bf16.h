@@ -100,6 +100,7 @@ typedef struct pair_tile {
     int64_t accumulate;                         /* 1: out's old value takes the place of 0 before bias */
     int64_t activation;
     int64_t ahead;                              /* pairs from b to what is fetched meanwhile: the next panel, of weights out of cache; or 0 */
+    const char *later;                          /* null, or what is fetched instead, a line for each pair of a tile */
     int streamed;                               /* 1: out is stored past the caches; out and columns as streams() wants them */
 } pair_tile;
 

@@ -119,13 +119,14 @@ class Block:
         given, middle = [tensors[slot] for slot in self.slots], self.chains[-2]
         layer, first = middle.layer, self.chains[0].layer if len(self.chains) == 3 else None
         padding, activations = middle.padding or layer.padding, [chain.activation or chain.layer._fused for chain in self.chains]
-        fits = type(given[0]) is Tensor and given[0].array.dtype is FLOAT32 and all(c.takes(given) and not c.layer._bfloat16 for c in self.chains)
+        fits = type(given[0]) is Tensor and given[0].array.dtype is FLOAT32
+        fits = fits and all(c.takes(given) and c.layer._bfloat16 == layer._bfloat16 for c in self.chains)
         if not fits or not InvertedResidual.pays(given[0].shape, first and first.kernel.shape, layer.kernel.shape, self.chains[-1].layer.kernel.shape,
-                                                 layer.strides, padding, activations[-1], *[residual.shape for residual in given[1:]]):
+                                                 layer.strides, padding, activations[-1], layer._bfloat16, *[residual.shape for residual in given[1:]]):
             for chain in self.chains:
                 chain.run(tensors)
             return
-        with labelled("+".join(chain.label for chain in self.chains)), products(False):
+        with labelled("+".join(chain.label for chain in self.chains)), products(layer._bfloat16):
             expand, expand_bias = self.chains[0].weights() if first else (None, None)
             tensors[self.slot] = InvertedResidual.apply(
                 given[0], expand, expand_bias, *middle.weights(), *self.chains[-1].weights(), *given[1:], strides=layer.strides, padding=padding,

@@ -6,12 +6,14 @@ import numpy as np
 
 from ..errors import shape_error
 from ..op import ACTIVATIONS, Op, case, kernels, twin
+from .bfloat16 import panel_pairs, rounded_if, unpaired
 from .convolution import IMAGES, Windows, extent, unpacked, windows
 from .linear import activate, activation_of, panel_floats
 
 __all__ = []
 
-MOST_DOWN, GROUP, CHUNK, BAND, SCRATCH = 8, 32, 128, 1 << 16, 1 << 19     # as in csrc/kernels/inverted_residual.c; numbers of a thread's scratch
+MOST_DOWN, GROUP, CHUNK = 8, 32, 128                       # as in csrc/kernels/inverted_residual.c
+BAND, SCRATCH = 1 << 16, 1 << 19                            # the same; words of a thread's scratch
 FEW_PIXELS, PARTS, MOST_WEIGHTS = 64, 4, 1 << 17     # parts of the channels for so few pixels; weights that each thread may read by itself
 
 
@@ -26,19 +28,33 @@ def _flops(*, batch, height, width, taken, channels, filters, out_height, out_wi
     return 2 * batch * channels * (expand + out_height * out_width * (kernel_height * kernel_width + filters))
 
 
+def words(bfloat16, depth, columns):
+    """Size of a (depth, columns) matrix in panels."""
+    return panel_pairs(depth, columns) if bfloat16 else panel_floats(depth, columns)
+
+
+def _matrix(panels, depth, columns, dtype):
+    """The (depth, columns) matrix that begins panels, of numbers or of pairs."""
+    if panels.dtype != np.uint32:
+        return unpacked(panels, 1, depth, columns)[0]
+    n = -(-columns // GROUP)
+    found = unpaired(panels.reshape(-1)[:panel_pairs(depth, columns)].reshape(n, -1, GROUP), depth)
+    return found.swapaxes(0, 1).reshape(depth, n * GROUP)[:, :columns].astype(dtype)
+
+
 @twin(flops=_flops)
 def inverted_residual(out, images, expand, expand_bias, kernel, bias, project, project_bias, residual, *, batch, height, width, taken,
-                      channels, filters, out_height, out_width, expand_activation, activation, project_activation, parts, **window):
+                      channels, filters, out_height, out_width, expand_activation, activation, project_activation, parts, rounded, **window):
     add = lambda y, b: y if b is None else y + b
     x = images.reshape(batch, height, width, taken)
     if expand is not None:
-        x = activate(add(x @ unpacked(expand, 1, taken, channels)[0], expand_bias), expand_activation)
+        x = activate(add(rounded_if(rounded, x) @ _matrix(expand, taken, channels, x.dtype), expand_bias), expand_activation)
     seen = windows(x, out_height=out_height, out_width=out_width, dilation_height=1, dilation_width=1, **window)
     y = activate(add((seen * kernel.reshape(seen.shape[3:])).sum((3, 4)), bias), activation)
-    y, wide = y.reshape(-1, channels), -(-filters // GROUP) * GROUP
+    y = rounded_if(rounded, y.reshape(-1, channels))
     z = np.zeros((max(parts, 1), len(y), filters), y.dtype)
     for part, first, stop in chunks(channels, parts):
-        z[part] += y[:, first:stop] @ unpacked(project.reshape(-1)[first * wide:], 1, stop - first, filters)[0]
+        z[part] += y[:, first:stop] @ _matrix(project.reshape(-1)[words(rounded, first, filters):], stop - first, filters, y.dtype)
     z[-1] = activate(add(add(z[-1], project_bias), None if residual is None else residual.reshape(z[-1].shape)), project_activation)
     out.reshape(z.shape)[...] = z
 
@@ -57,37 +73,43 @@ class InvertedResidual(Windows, Op):
     returns        (batch, out_height, out_width, filters)
 
     strides and padding are those of the depthwise convolution; activations those after each of the three, the last after the residual.
-    The result is that of the single convolutions, but for the order of its sums where pixels are few.
+    The result is that of the single convolutions, but for the order of its sums where pixels are few. In bfloat16 both operands of the 1x1
+    convolutions are rounded, however few the channels are.
     """
 
     strides: tuple = (1, 1)
     padding: object = "valid"
     activations: tuple = (None, None, None)
+    bfloat16: bool = False
     dilation = (1, 1)
     differentiable = False
 
     @staticmethod
-    def parts(images, kernel, out, expands, activation):
+    def parts(images, kernel, out, stride, expands, activation, bfloat16):
         """Parts into which the channels are cut, where pixels are few; 0: rows are cut. None: what a thread keeps has no place in its scratch.
 
-        images, kernel and out are shapes; expands: whether there is a first convolution; activation is that of the last.
+        images, kernel and out are shapes; stride is that of rows; expands: whether there is a first convolution; activation is that of the last.
         """
-        (_, height, width, _), (down, _, channels, times), (out_height, out_width) = images, kernel, out[1:3]
+        (_, height, width, taken), (down, _, channels, times), (out_height, out_width) = images, kernel, out[1:3]
         if times != 1 or down > MOST_DOWN:
             return None
-        parted = height * width * GROUP + out_height * out_width * (CHUNK + 16) + 16 <= SCRATCH
+        pitch = lambda n: (-(-n // 32) | 1) * 16 if bfloat16 else n + 32           # at least that of csrc/kernels/inverted_residual.c
+        given, line = (width * pitch(taken), out_width * channels) if bfloat16 else (0, 0)
+        parted = height * (width * GROUP + given) + line + out_height * out_width * pitch(CHUNK) + 64 <= SCRATCH
         if parted and expands and activation in (None, "linear") and out_height * out_width <= FEW_PIXELS:
             return PARTS
-        return 0 if down * width * channels + max(BAND, out_width * (channels + 32)) + 16 <= SCRATCH else None
+        row = out_width * pitch(channels)
+        seen = min((max(BAND // row, 1) - 1) * stride + down, height)
+        return 0 if down * width * channels + seen * given + line + max(BAND, row) + 64 <= SCRATCH else None
 
     @classmethod
-    def pays(cls, images, expand, kernel, project, strides, padding, activation, residual=None):
+    def pays(cls, images, expand, kernel, project, strides, padding, activation, bfloat16, residual=None):
         """Whether it is faster than the single convolutions, for shapes."""
         padding = (padding, padding) if isinstance(padding, str) else padding
         out = images[0], *(extent(*axis)[0] for axis in zip(images[1:3], kernel[:2], strides, (1, 1), padding)), project[3]
         if residual not in (None, out) or min(out[1:3]) < 1:
             return False
-        parts = cls.parts(images, kernel, out, expand is not None, activation)
+        parts = cls.parts(images, kernel, out, strides[0], expand is not None, activation, bfloat16)
         weights = kernel[2] * (project[3] + (expand[2] if expand else 0))
         return bool(parts) or parts == 0 and out[1] * out[2] > FEW_PIXELS and weights <= MOST_WEIGHTS
 
@@ -107,7 +129,7 @@ class InvertedResidual(Windows, Op):
                 raise shape_error(self.name, f"{name} must have {size} numbers", **{name: (b.shape, "channels")}, **shapes)
         sizes = self.sizes = self.measure(images, kernel.shape[:2])
         shape = images.shape[0], sizes["out_height"], sizes["out_width"], filters
-        self.cut = self.parts(images.shape, kernel.shape, shape, expand is not None, self.activations[2])
+        self.cut = self.parts(images.shape, kernel.shape, shape, sizes["stride_height"], expand is not None, self.activations[2], self.bfloat16)
         if self.cut is None:
             raise shape_error(self.name, "rows and windows are too large, or a channel has several filters", **shapes)
         if residual is not None and tuple(residual.shape) != shape:
@@ -120,16 +142,21 @@ class InvertedResidual(Windows, Op):
 
             def pack(to):
                 for _, first, stop in chunks(depth, parts):
-                    kernels.pack(to[panel_floats(first, columns):], weights.reshape(-1)[first * columns:], depth=stop - first, columns=columns,
-                                 row=columns, column=1)
-            return self.prepared((panel_floats(depth, columns),), pack, weights)
+                    place, taken = to[words(self.bfloat16, first, columns):words(self.bfloat16, stop, columns)], weights.reshape(-1)[first * columns:]
+                    sizes = dict(depth=stop - first, columns=columns)
+                    if self.bfloat16:
+                        kernels.pack_bf16(place, taken, outer=1, inner=1, b_outer=0, b_inner=0, b_depth=columns, b_column=1, **sizes)
+                    else:
+                        kernels.pack(place, taken, row=columns, column=1, **sizes)
+            return self.prepared((words(self.bfloat16, depth, columns),), pack, weights, dtype="uint32" if self.bfloat16 else None)
 
         sizes = {name: n for name, n in self.sizes.items() if name not in ("dilation_height", "dilation_width", "channels")}
         parts, (first, second, third) = self.cut, (ACTIVATIONS[a] for a in self.activations)
         to = self.empty((parts, *out.shape)) if parts else out
         kernels.inverted_residual(to, images, None if expand is None else panels(expand), expand_bias, kernel, bias, panels(project, parts),
                                   project_bias, residual, **sizes, taken=images.shape[3], channels=kernel.shape[2], filters=out.shape[3],
-                                  expand_activation=first, activation=second, project_activation=third, parts=parts)
+                                  expand_activation=first, activation=second, project_activation=third, parts=parts,
+                                  rounded=int(self.bfloat16))
         if parts:
             kernels.sum_parts(out, to, outer=1, count=parts, size=out.size)
 
@@ -159,6 +186,15 @@ class InvertedResidual(Windows, Op):
         case(images=(1, 32, 5, 2), expand=(1, 1, 2, 6), expand_bias=(6,), kernel=(2, 2, 6, 1), bias=(6,), project=(1, 1, 6, 2),
              strides=(4, 3), activations=("tanh", None, "relu")),
         case(images=(0, 4, 4, 2), expand=(1, 1, 2, 3), expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2)),
+        case(images=(2, 7, 9, 3), expand=(1, 1, 3, 163), expand_bias=(163,), kernel=(3, 3, 163, 1), bias=(163,), project=(1, 1, 163, 3),
+             project_bias=(3,), residual=(2, 7, 9, 3), padding="same", activations=("relu6", "relu6", None), bfloat16=True),
+        case(images=(2, 9, 8, 34), expand=(1, 1, 34, 50), expand_bias=(50,), kernel=(3, 3, 50, 1), bias=(50,), project=(1, 1, 50, 34),
+             project_bias=(34,), residual=(2, 9, 8, 34), padding="same", activations=("relu6", "relu6", None), bfloat16=True),
+        case(images=(2, 17, 9, 5), expand=(1, 1, 5, 33), expand_bias=None, kernel=(3, 3, 33, 1), bias=None, project=(1, 1, 33, 34),
+             project_bias=(34,), strides=(2, 1), padding=((0, 1), (0, 1)), activations=("relu", "tanh", "sigmoid"), bfloat16=True),
+        case(images=(1, 9, 6, 17), expand=None, expand_bias=None, kernel=(2, 4, 17, 1), bias=(17,), project=(1, 1, 17, 5),
+             padding=((1, 0), (2, 3)), strides=(1, 2), activations=(None, "relu", "relu"), bfloat16=True),
+        case(images=(0, 4, 4, 2), expand=(1, 1, 2, 3), expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2), bfloat16=True),
     ]
     wrong = [case(images=(1, 4, 4, 2), expand=(1, 1, 3, 3), expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2)),
              case(images=(1, 4, 4, 2), expand=None, expand_bias=None, kernel=(3, 3, 2, 2), bias=None, project=(1, 1, 2, 2)),
