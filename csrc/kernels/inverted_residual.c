@@ -26,20 +26,20 @@ INLINE int64_t pair_pitch(int64_t channels) { return (pieces(channels, 32) | 1) 
 typedef struct span { const uint32_t *at, *end; } span;
 
 /* `rows` rows of a product: t, but for its operands. later: what is fetched meanwhile, a line for each term or pair of a tile, or null. */
-static void multiply(const block *b, tile t, const uint32_t *left, const uint32_t *panels, int64_t rows, const uint32_t *later)
+static void multiply(const block *b, tile *t, const uint32_t *left, const uint32_t *panels, int64_t rows, const uint32_t *later)
 {
     if (!b->rounded) {
-        t.a = (const float *)left, t.a_depth = 1, t.b = (const float *)panels, t.b_row = PANEL, t.b_panel = PANEL * t.depth;
-        t.later = (const char *)later;
-        tile_multiply(&t, rows);
+        t->a = (const float *)left, t->a_depth = 1, t->b = (const float *)panels, t->b_row = PANEL, t->b_panel = PANEL * t->depth;
+        t->later = (const char *)later;
+        tile_multiply(t, rows);
         return;
     }
-    const int64_t pairs = pieces(t.depth, 2);
-    for (int64_t j = 0; j < t.columns; j += PANEL, panels += PANEL * pairs) {
+    const int64_t pairs = pieces(t->depth, 2);
+    for (int64_t j = 0; j < t->columns; j += PANEL, panels += PANEL * pairs) {
         const pair_tile p = {
-            .out = t.out + j, .out_row = t.out_row, .a = left, .a_row = t.a_row, .a_depth = 1, .b = panels, .bias = t.bias ? t.bias + j : 0,
-            .residual = t.residual ? t.residual + j : 0, .pairs = pairs, .columns = least(t.columns - j, PANEL), .accumulate = t.accumulate,
-            .activation = t.activation, .later = (const char *)later,
+            .out = t->out + j, .out_row = t->out_row, .a = left, .a_row = t->a_row, .a_depth = 1, .b = panels, .bias = t->bias ? t->bias + j : 0,
+            .residual = t->residual ? t->residual + j : 0, .pairs = pairs, .columns = least(t->columns - j, PANEL), .accumulate = t->accumulate,
+            .activation = t->activation, .later = (const char *)later,
         };
         pair_multiply(&p, rows);
         if (later) later += pieces(rows, PAIR_ROWS) * 16 * pairs;
@@ -79,7 +79,7 @@ static int64_t filter_rows(const block *b, uint32_t *filtered, float *rows, cons
                 stop = fetches ? least(i + pieces(s->end - s->at, 16 * depth), tiles) : tiles;
                 const int64_t at = tile_begin(pixels, tiles, i);
                 t.out = rows + ready % b->kept * line + at * own;
-                multiply(b, t, given + (ready * b->width + at) * b->given, b->expand + c * depth, tile_begin(pixels, tiles, stop) - at,
+                multiply(b, &t, given + (ready * b->width + at) * b->given, b->expand + c * depth, tile_begin(pixels, tiles, stop) - at,
                          fetches ? s->at : 0);
                 s->at += (stop - i) * 16 * depth;
             }
@@ -173,7 +173,7 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
             }
             tile t = { .out = out, .out_row = a->filters, .a_row = b.pitch, .depth = chunk, .columns = a->filters, .accumulate = c > first };
             if (c + chunk == channels) t.bias = a->project_bias, t.residual = a->residual ? a->residual + i % a->batch * pixels * a->filters : 0;
-            multiply(&b, t, filtered, b.project + words(&b, c) * wide, pixels, c + chunk < stop ? b.project + words(&b, c + chunk) * wide : 0);
+            multiply(&b, &t, filtered, b.project + words(&b, c) * wide, pixels, c + chunk < stop ? b.project + words(&b, c + chunk) * wide : 0);
         }
         if (first == stop) memset(out, 0, (size_t)(pixels * a->filters) * sizeof(float));
     }
@@ -192,11 +192,11 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
             ready = filter_rows(&b, filtered + words(&b, c), ring + kept * c, image, given, y, n, c, least(group, channels - c), before,
                                 &of_expand, &of_project);
         }
-        const tile t = {
+        tile t = {
             .out = a->out + i * a->out_width * a->filters, .out_row = a->filters, .a_row = b.pitch, .depth = channels, .columns = a->filters,
             .bias = a->project_bias, .residual = a->residual ? a->residual + i * a->out_width * a->filters : 0, .activation = a->project_activation,
         };
-        multiply(&b, t, filtered, b.project, n * a->out_width, 0);
+        multiply(&b, &t, filtered, b.project, n * a->out_width, 0);
     }
     if (a->rounded) keep_denormals(state);
 }
