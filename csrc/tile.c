@@ -2,10 +2,13 @@
 #include "tile.h"
 
 /* How a tile reads. BESIDE: the rows of a are side by side in memory (a_row 1). TAIL: the last vector of b is read up to `columns`
-   only. COPY: what it reads of b it leaves in t->copy, vectors side by side. HALF: and of the last vector at most half are columns.
-   SPREAD: the next tile's residual is fetched a line at a time, throughout; all at once would take the places for loads under way. */
-enum { BESIDE = 1, TAIL = 2, COPY = 4, HALF = 6, SPREAD = 8 };
-enum { AHEAD = 8, LONG = 64 };   /* rows of b fetched before they are copied; depth from which it pays to fetch what the next tile adds */
+   only. HALF: and of it at most half are columns. MOVE: meanwhile some rows of the columns of b that come next are fetched for the second
+   cache, and copied to t->to, unless that is null. SPREAD: the next tile's residual is fetched a line at a time, throughout; all at once would
+   take the places for loads under way. */
+enum { BESIDE = 1, TAIL = 2, MOVE = 4, HALF = 6, SPREAD = 8 };
+enum { LONG = 64, EACH = 16 };   /* depth from which it pays to fetch what the next tile adds; terms from one move to the next */
+enum { FETCHING = 16 };          /* of many tiles the last ones see to the next columns: what comes too early does not stay */
+enum { COPIED_ROWS = VL == 16 ? 24 : 43, COPIED_DEPTH = VL == 16 ? 513 : 1 };       /* from which it pays to copy columns of a far b */
 
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
 INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
@@ -14,7 +17,7 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     vf sum[TILE_ROWS][WIDE_VECTORS];
     vhalf half[TILE_ROWS];
     const int spread = kind & SPREAD, lines = vectors * VL / 16;
-    const int copies = (kind & HALF) == COPY, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
+    const int moves = (kind & HALF) == MOVE, tailed = kind & TAIL, halved = (kind & HALF) == HALF, wholes = vectors - halved;
     const int64_t b_panel = t->b_panel, b_row = t->b_row, a_depth = t->a_depth, out_row = t->out_row, depth = t->depth,
                   ahead_step = t->ahead_step, later_step = t->later_step;
     const int64_t tail = t->columns - first - (vectors - 1) * VL;                            /* columns of the last vector */
@@ -36,24 +39,30 @@ INLINE void tile_part(const tile *t, const float *a, const float *b, float *out,
     const char *ahead = t->ahead, *later = t->later, *at = (const char *)a, *beyond = (const char *)(a + 7 * t->a_row);
     const float *soon = spread ? added + rows * out_row : 0;
     int64_t wait = spread ? depth / (rows * lines) : 0, lines_left = lines;
-    float *copy = t->copy;
+    const float *from = t->from;
+    float *to = t->to;
+    int64_t next_move = 1, left = t->rows_moved;
     int64_t s = 4 * t->a_row, s3 = 3 * s, s5 = 5 * s;
     for (int64_t p = depth; p > 0; p--, b += b_row, ahead += ahead_step, later += later_step) {
         if (!(kind & BESIDE)) __builtin_prefetch(ahead);
-        __builtin_prefetch(later, 0, 2);                                    /* for the second cache */
+        if (!moves) __builtin_prefetch(later, 0, 2);                        /* for the second cache */
         if (spread && --wait == 0) {
             __builtin_prefetch(soon, 0, 2);
             soon += 16, wait = depth / (rows * lines);
             if (--lines_left == 0) soon += out_row - vectors * VL, lines_left = lines;
         }
+        if (moves && --next_move == 0) {
+            next_move = EACH;
+            for (int64_t k = t->moved_at_once; k > 0 && left > 0; k--, left--, from = next_row(from, t->from_row), to += vectors * VL) {
+                UNROLL for (int j = 0; j < vectors * VL; j += 16) __builtin_prefetch(from + j + t->from_ahead, 0, 2);
+                if (t->to) UNROLL for (int j = 0; j < vectors; j++) vstore(to + j * VL, vload(from + j * VL));
+            }
+        }
         vf v[WIDE_VECTORS];
         UNROLL for (int j = 0; j < vectors; j++) {
             const float *x = b + (j * VL >= PANEL ? b_panel : 0) + j * VL % PANEL;
             v[j] = j == vectors - 1 && tailed ? vload_part(x, last) : vload(x);
-            if (copies) vstore(copy + j * VL, v[j]);
-            if (copies && j * VL % 16 == 0) __builtin_prefetch(x + AHEAD * b_row);
         }
-        if (copies) copy += vectors * VL;
         if (!(kind & BESIDE) && rows > 2) __asm__("" : "+r"(s), "+r"(s3), "+r"(s5));   /* else each row takes a register, or the stack */
         UNROLL for (int i = 0; i < rows; i++) {
             const vf x = vset(kind & BESIDE ? ((const float *)at)[i] : *tile_row(i < 7 ? at : beyond, i % 7, s, s3, s5));
@@ -103,14 +112,14 @@ enum { ONE = 1 };
     F(8, n, kind) F(9, n, kind) F(10, n, kind) F(11, n, kind) F(12, n, kind) F(13, n, kind) F(14, n, kind)
 #define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
 #define KINDS(F) F(2) F(3) F(6)
-#define COPY_VECTORS WIDE_VECTORS
+#define MOVE_VECTORS WIDE_VECTORS
 #else
 #define TALL_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind) F(4, n, kind) F(5, n, kind) F(6, n, kind)
 #define FEW_ROWS(F, n, kind) F(1, n, kind) F(2, n, kind) F(3, n, kind)
 #define KINDS(F) F(0) F(1) F(2) F(3)
-#define COPY_VECTORS TILE_VECTORS
+#define MOVE_VECTORS TILE_VECTORS
 #endif
-#define COPY_ROWS(F, kind) F(5, COPY_VECTORS, kind) F(6, COPY_VECTORS, kind)
+#define MOVE_ROWS(F, kind) F(5, MOVE_VECTORS, kind) F(6, MOVE_VECTORS, kind)
 #define NAME(rows, n, kind) tile_##rows##_##n##_##kind
 #define DEFINED(rows, n, kind) \
     static void NAME(rows, n, kind)(const tile *t, const float *a, const float *b, float *out, int64_t first) \
@@ -120,11 +129,11 @@ enum { ONE = 1 };
 #define ALL_LISTED(kind) \
     [kind] = { { TALL_ROWS(LISTED, ONE, kind) }, { TALL_ROWS(LISTED, TILE_VECTORS, kind) }, { FEW_ROWS(LISTED, WIDE_VECTORS, kind) } },
 KINDS(ALL_DEFINED)
-COPY_ROWS(DEFINED, 4) COPY_ROWS(DEFINED, 5) COPY_ROWS(DEFINED, 10)
+MOVE_ROWS(DEFINED, 4) MOVE_ROWS(DEFINED, 5) MOVE_ROWS(DEFINED, 10)
 static tile_function *const tiles[11][3][TILE_ROWS + 1] = {
     KINDS(ALL_LISTED)
-    [4] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 5) } },
-    [10] = { [VL == 16 ? 2 : 1] = { COPY_ROWS(LISTED, 10) } },
+    [4] = { [VL == 16 ? 2 : 1] = { MOVE_ROWS(LISTED, 4) } }, [5] = { [VL == 16 ? 2 : 1] = { MOVE_ROWS(LISTED, 5) } },
+    [10] = { [VL == 16 ? 2 : 1] = { MOVE_ROWS(LISTED, 10) } },
 };
 
 void tile_end(float *out, const float *residual, float *keep, int streams, int64_t out_row, int64_t rows, int64_t columns, int64_t activation)
@@ -145,7 +154,6 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t rows, int64_t row, int64_t height, int64_t columns, int64_t i,
                         int64_t n)
 {
-    enum { FETCHING = 16 };                                     /* of many tiles the last ones: what comes too early does not stay */
     const int more = !t->ends || row + height < rows, beside = t->a_row == 1, panels = columns >= PANEL && whole->b_panel != PANEL;
     const int64_t k = beside ? i : i - most(n - FETCHING, 0), lines = b_next ? pieces(columns, 16) : 0;
     t->later = t->ahead = (const char *)(t->a + (more ? row + height : row) * t->a_row);
@@ -164,33 +172,53 @@ INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t
     }
 }
 
+static const float *copy_columns(float *copy, const float *from, int64_t row, int64_t depth)
+{
+    float *to = copy;
+    for (int64_t p = 0; p < depth; p++, from = next_row(from, row), to += COPY_COLUMNS)
+        UNROLL for (int j = 0; j < COPY_COLUMNS; j += VL) vstore(to + j, vload(from + j));
+    return copy;
+}
+
 void tile_multiply(const tile *whole, int64_t rows)
 {
     const char *later = whole->later;
+    const float *copied = 0;                                    /* the columns, if the tiles before have copied them */
     for (int64_t first = 0, columns; first < whole->columns; first += columns) {
         const int64_t left = whole->columns - first;
         const int wide = left > WIDE_COLUMNS - VL && (VL == 16 || rows <= WIDE_ROWS), one = !wide && left <= VL;
         columns = wide ? WIDE_COLUMNS : TILE_COLUMNS;
         tile t = *whole;
         t.streamed = t.streamed && left >= columns;
-        if (columns != COPY_COLUMNS || left < columns || rows < 24) t.copy = 0;       /* from 24 rows on, tiles have 5 or 6 */
         const int64_t n = pieces(rows, wide ? WIDE_ROWS : TILE_ROWS);
         const float *b = t.b + first / PANEL * t.b_panel + first % PANEL;
         const float *b_next = left > columns ? t.b + (first + columns) / PANEL * t.b_panel + (first + columns) % PANEL : t.b_next;
         int kind = VL == 16 || (t.b_row != PANEL && left < (one ? VL : columns)) ? TAIL : 0;
         if (VL == 16 && left < columns && (left - 1) % VL < VL / 2 && t.a_row != 1) kind = HALF;
         const int spread = t.residual && t.depth >= 2 * LONG && kind == TAIL && rows >= 24 && t.a_row != 1 && wide && VL == 16;
-        for (int64_t i = 0; i < n; i++) {
-            const int64_t row = tile_begin(rows, n, i), height = tile_begin(rows, n, i + 1) - row;
-            const int copies = t.copy && i == 0;
+        const int far = t.copy && columns == COPY_COLUMNS && left >= columns && rows >= 24;        /* from 24 rows on, tiles have 5 or 6 */
+        const int copies = far && rows >= COPIED_ROWS && t.depth >= COPIED_DEPTH, move = far && left >= 2 * columns && !spread;
+        if (copies) {
+            if (!copied) copied = copy_columns(t.copy, b, t.b_row, t.depth);
+            b = copied, t.b_row = columns, t.b_panel = PANEL;
+        }
+        float *const to = !copies ? 0 : copied == t.copy ? t.copy + t.depth * columns : t.copy;
+        const int64_t movers = least(n, FETCHING), each = move ? pieces(t.depth, movers) : 0;       /* rows that a tile moves */
+        if (move) t.moved_at_once = pieces(each, pieces(t.depth, EACH)), t.from_row = whole->b_row;
+        if (copies) t.from_ahead = (2 * t.moved_at_once + 4) * t.from_row;
+        for (int64_t i = 0, row = 0, height; i < n; i++, row += height) {
+            height = tile_begin(rows, n, i + 1) - row;
+            const int64_t p = each * (i - (n - movers));
+            const int moves = move && p >= 0;
             float *out = t.out + row * t.out_row + first;
-            fetch_ahead(&t, whole, b_next, rows, row, height, columns, i, n);
+            fetch_ahead(&t, whole, move ? 0 : b_next, rows, row, height, columns, i, n);
             if (later) t.later = later, t.later_step = 64, later += 64 * t.depth;
-            tiles[(copies ? COPY : spread ? SPREAD + TAIL : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
+            if (moves) t.from = b_next + p * t.from_row, t.to = to ? to + p * columns : 0, t.rows_moved = least(each, t.depth - p);
+            tiles[(moves ? MOVE : spread ? SPREAD + TAIL : kind) + (t.a_row == 1)][wide ? 2 : !one][height](&t, t.a + row * t.a_row, b, out, first);
             if (t.activation > ACT_RELU && t.activation != ACT_RELU6)
                 tile_end(out, 0, t.keep ? t.keep + (out - t.out) : 0, t.keep_streams != 0, t.out_row, height, least(columns, left), t.activation);
-            if (copies) b = t.copy, t.b_row = columns, t.b_panel = PANEL;
         }
+        copied = move ? to : 0;
     }
 }
 

@@ -31,7 +31,7 @@ typedef struct tile {
     int64_t b_panel;                            /* from panel to panel: PANEL where b is in place; unused where columns <= PANEL */
     const float *b_next;                        /* null, or what will be read as b is, after its last columns */
     const float *a_next; int64_t a_next_depth;  /* null, or what will be read after a, where a_row is 1 */
-    float *copy;                                /* null, or room for depth * COPY_COLUMNS: see tile_multiply */
+    float *copy;                                /* null, or room for 2 * depth * COPY_COLUMNS: see tile_multiply */
     const float *bias;                          /* may be null */
     const float *residual;                      /* null, or what is added before the activation, laid out as out */
     int64_t depth, columns;
@@ -42,7 +42,8 @@ typedef struct tile {
     int64_t streamed;                           /* 1: out is stored past the caches, if its lines are whole: its rows must begin at lines */
     int64_t ends;                               /* 1: what lies behind these rows is not for this thread */
     const char *later;                          /* null, or what the tiles fetch for the second cache, a line for each term */
-    const char *ahead; int64_t ahead_step, later_step;      /* of tile_multiply: what a tile fetches for those after it */
+    const char *ahead; int64_t ahead_step, later_step;      /* of tile_multiply: what a tile fetches for those after it, */
+    const float *from; float *to; int64_t from_row, from_ahead, rows_moved, moved_at_once;      /* and copies for them */
 } tile;
 
 /* Rows are shared out evenly over the fewest tiles: where tile i of n begins. */
@@ -73,8 +74,8 @@ INLINE const float *next_row(const float *x, int64_t row)
 #define tile_multiply FD_OF_REST(tile_multiply)
 #define panel_pack FD_OF_REST(panel_pack)
 
-/* `rows` rows, any number of them. With `copy`, the first tile of a group of columns reads b in place and leaves it in copy for the
-   others, which then read what is small and side by side: so packing costs no time of its own. */
+/* `rows` rows, any number of them. With `copy`, for a b whose rows lie far apart, the tiles of a group of columns fetch the next columns, and
+   if these are long copy them: so packing costs hardly any time of its own, and memory is asked a little at a time. */
 void tile_multiply(const tile *whole, int64_t rows);
 
 /* The residual, if any, and the activation of what a tile has stored; with `keep` the numbers before it go there, past the caches if it

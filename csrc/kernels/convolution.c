@@ -279,7 +279,7 @@ KERNEL(conv2d_d_kernel, pieces(a->batch * a->out_height * a->out_width, a->piece
     const int64_t depth = a->kernel_height * a->kernel_width * taken;
     const int64_t row_parts = pieces(depth, SUM_ROWS), column_parts = pieces(columns, SUM_COLUMNS);
     const int packed = a->activation || (a->filters == PANEL && a->groups > 1);   /* else d_out is read in place; it is no panel */
-    float *panel = (float *)worker->scratch, *copy = panel + SUMMED * SUM_COLUMNS, *scratch = copy + SUMMED * COPY_COLUMNS;
+    float *panel = (float *)worker->scratch, *copy = panel + SUMMED * SUM_COLUMNS, *scratch = copy + 2 * SUMMED * COPY_COLUMNS;
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = i % row_parts * SUM_ROWS, g = i / row_parts / column_parts % a->groups;
         const int64_t column = i / row_parts % column_parts * SUM_COLUMNS, first = g * columns + column;

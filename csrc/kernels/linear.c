@@ -29,7 +29,8 @@ typedef struct product {
 typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a cell; how many */
 
 enum {
-    BLOCK_DEPTH = VL == 16 ? 1024 : 256,            /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
+    BLOCK_DEPTH = VL == 16 ? 2048 : 256,            /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
+    MANY_ROWS = VL == 16 ? 192 : 0,                 /* below which the next group is copied so early that it has to stay there, too */
     BESIDE_DEPTH = VL == 16 ? 512 : 256, BESIDE_NUMBERS = 1 << 15,          /* most, and of a, where its rows are beside one another */
     BLOCK_ROWS = VL == 16 ? 192 : 384, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
     CELLS = 64, CELL_LEAST = 1 << 15,               /* most cells wanted, and multiply-adds of one */
@@ -69,11 +70,11 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     const int copy_a = beside && t->a_depth >= FAR_ROW, few = beside && !copy_a && rows >= 128;          /* terms, so a copy of b is small */
     const int copy_b = !t->b_panel && (VL < 16 || (!pack && t->b_depth >= (few ? FAR_ROW / 2 : FAR_ROW)));
     const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
-    const int64_t most_depth = !beside ? BLOCK_DEPTH : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
+    const int64_t most_depth = !beside ? (rows < MANY_ROWS ? BLOCK_DEPTH / 2 : BLOCK_DEPTH) : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
     const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */
     const int in_tile = t->activation <= ACT_RELU || t->activation == ACT_RELU6;                /* stored once, then */
     const int streamed = in_tile && t->depth <= block && streams(t->out, t->rows * t->columns, t->out_row);
-    float *copy = scratch + BLOCK_DEPTH * PACKED_COLUMNS, *a = copy + BLOCK_DEPTH * COPY_COLUMNS;
+    float *copy = scratch + (pack ? BLOCK_DEPTH * PACKED_COLUMNS : 0), *a = copy + (copy_b ? 2 * BLOCK_DEPTH * COPY_COLUMNS : 0);
     for (int64_t p = 0; p == 0 || p < t->depth; p += block) {
         const int64_t depth = least(t->depth - p, block), last = p + depth == t->depth;
         for (int64_t j = column; j < column + columns; j += width) {

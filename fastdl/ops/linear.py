@@ -113,7 +113,10 @@ def split_of(depth, columns, least=LONG):
     """Terms in a piece of a sum of `depth` terms for each of `columns` results, cut from `least` terms on; 0: one piece."""
     if depth < LONG:
         return 128 if depth >= least and columns <= 1 << 13 else 0
-    return 0 if columns >= 1 << 16 else max(256, -(-depth // 1024) * 64)
+    if columns >= 1 << 16:
+        return 0
+    parts = -(-depth // max(256, -(-depth // 1024) * 64))
+    return -(-depth // (16 * parts)) * 16               # of much the same length, for the threads' sake
 
 
 def product(op, out, left, right, bias=None, *, rows, columns, depth, left_row, left_depth, right_depth, right_column,
