@@ -230,8 +230,9 @@
     _(conv2d_pack_flipped_bf16)                                                                                       \
     _(conv2d_d_images_bf16)                                                                                           \
     _(conv2d_d_kernel_bf16)                                                                                           \
-    _(winograd_pack_bf16)                                                                                             \
-    _(winograd_bf16)
+    _(winograd_pack_bf16) _(winograd_images_bf16)                                                                     \
+    _(winograd_bf16)                                                                                                  \
+    _(winograd_d_kernel_bf16)
 
 #define DECLARED(name) extern const fd_kernel FD_OF_ISA(name);
 #define DECLARED_REST(name) extern const fd_kernel FD_OF_REST(name);
