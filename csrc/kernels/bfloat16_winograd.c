@@ -11,7 +11,7 @@ enum {
     PRODUCTS = APART(POINTS * CHUNK),        /* floats from tile to tile; pairs from two tiles to the next two */
     KERNEL_POINT = APART(CHUNK / 2 * CHUNK), /* pairs from point to point of a kernel */
     OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
-    SUM_TILES = 32,                          /* tiles transformed at once for the kernel's gradient; even */
+    SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
     GRADIENT_POINT = APART(SUM_TILES / 2 * CHUNK),
 };
 

@@ -170,7 +170,8 @@ def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
     blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
     blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
     size = -(-filters // CHUNK) * chunks * KERNEL
-    if blocks > 3 and size <= winograd.WORKSPACE:                      # else each block transforms the kernel again
+    once = not taps["flipped"] and op.early(kernel)                    # for all predictions
+    if once or blocks > 3 and size <= winograd.WORKSPACE:              # else each block transforms the kernel again
         def fill(to):
             kernels.winograd_pack_bf16(to, kernel, channels=channels, filters=filters, **taps)
         if taps["flipped"]:
