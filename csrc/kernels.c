@@ -236,7 +236,10 @@
     _(conv2d_d_images_bf16)                                                                                           \
     _(conv2d_d_kernel_bf16)                                                                                           \
     _(winograd_pack_bf16)                                                                                             \
-    _(winograd_bf16)
+    _(winograd_bf16)                                                                                                  \
+    _(winograd4x4_images_bf16) _(winograd4x4_pack_bf16)                                                               \
+    _(winograd4x4_bf16)                                                                                               \
+    _(winograd4x4_d_kernel_bf16)
 
 #define DECLARED(name) extern const fd_kernel FD_OF_ISA(name);
 #define DECLARED_REST(name) extern const fd_kernel FD_OF_REST(name);

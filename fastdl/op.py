@@ -14,16 +14,16 @@ flops_of = {}                        # kernel -> function of its sizes that give
 ACTIVATIONS = {None: 0, "linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3, "relu6": 4}      # as in csrc/kernel.h
 
 
-def twin(function=None, *, flops=None, error=2e-6):
+def twin(function=None, *, flops=None, error=2e-6, pairs=False):
     """Declare a function as the NumPy twin of the kernel of its name: same arguments, outputs filled in place.
 
     Its arrays may be float64. A kernel that checks data returns the index of the first bad item, or None.
     flops, a function of the kernel's sizes, is what the profiler and the benchmarks count. error is what rounding in the kernel may
-    add to an output, in parts of the largest.
+    add to an output, in parts of the largest. pairs: whether outputs of uint32 are pairs of bfloat16, which are compared as numbers.
     """
     def register(f):
         _core.twins[f.__name__] = f
-        f.error = error
+        f.error, f.pairs = error, pairs
         if flops:
             flops_of[f.__name__] = flops
         return f

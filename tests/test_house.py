@@ -154,7 +154,8 @@ def pattern(node, names):
 # ---- names ----
 
 FAMILY = {"few_channels": "convolution", "winograd": "convolution", "bfloat16_winograd": "bfloat16_convolution",
-          "strided_winograd_gradients": "strided_winograd", "layer_normalization": "normalization"}    # a kernel file that belongs to another's family
+          "bfloat16_winograd4x4": "bfloat16_convolution", "strided_winograd_gradients": "strided_winograd",
+          "layer_normalization": "normalization"}    # a kernel file that belongs to another's family
 
 
 def test_one_family_one_name():

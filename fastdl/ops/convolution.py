@@ -285,8 +285,8 @@ class Conv2D(Windows, Op):
         depth, columns = kernel_height * kernel_width * taken, filters // self.groups
         self.act, self.pixels = ACTIVATIONS[self.activation], math.prod(out.shape[:3])
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH and self.winograd is not strided_winograd      # which is faster than pairs
-        if self.bfloat16 and self.winograd is phase_winograd:
-            self.tile = 0                                                                                     # pairs are
+        if self.bfloat16:
+            self.tile = bfloat16_convolution.tile_of(self)
         if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
             self.patches = images
         elif self.pixelwise or self.algorithm == "im2col":
@@ -325,7 +325,7 @@ class Conv2D(Windows, Op):
 
     def backward(self, d_out, d_images, d_kernel, d_bias=None):
         size, filters = self.kernel.size, self.kernel.shape[3]
-        implicit = self.patches is None and d_kernel is not None and not self.tile      # Winograd in float32 beats pairs here
+        implicit = self.patches is None and d_kernel is not None and not self.tile
         d_z = self.empty(d_out.shape) if self.act and not (implicit and d_images is None) else None
         if implicit:
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
@@ -349,7 +349,7 @@ class Conv2D(Windows, Op):
                 sum_columns(self, d_bias, d_z, self.pixels, filters, d_out, self.out, self.act)
         d_z = d_out if d_z is None else d_z
         if d_kernel is not None and self.tile:
-            self.winograd.kernel_gradient(self, d_kernel, d_z)
+            (bfloat16_convolution if self.bfloat16 and self.tile == 4 else self.winograd).kernel_gradient(self, d_kernel, d_z)
         elif d_kernel is not None and not implicit:
             product(self, d_kernel, self.patches, d_z, rows=size // filters, columns=filters, depth=self.pixels, left_row=1,
                     left_depth=size // filters, right_depth=filters, right_column=1, long=LONG)
@@ -414,6 +414,7 @@ class Conv2D(Windows, Op):
         case(images=(2, 5, 5, 35), kernel=(1, 1, 35, 34), bias=(34,), activation="relu", bfloat16=True),
         case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", bfloat16=True),
         case(images=(1, 7, 4, 32), kernel=(3, 3, 32, 34), padding=((0, 1), (2, 0)), bfloat16=True),
+        case(images=(2, 5, 6, 35), kernel=(3, 3, 35, 33), bias=(33,), padding="same", activation="relu", algorithm="winograd2x2", bfloat16=True),
         case(images=(2, 6, 5, 11), kernel=(3, 2, 11, 4), padding="same", activation="relu", algorithm="im2col", bfloat16=True),
         *winograd.cases, *strided_winograd.cases, *phase_winograd.cases,
     ]

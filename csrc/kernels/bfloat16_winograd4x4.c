@@ -1,0 +1,437 @@
+/* Convolutions of 3 x 3, stride 1, by Winograd's algorithm F(4 x 4, 3 x 3) of winograd.h with products of operands rounded to bfloat16, and
+   the gradient of the kernel. The transforms are computed in float32; windows, kernels and gradients at the points are rounded, two of
+   them to a pair: two channels, or two tiles for the kernel's gradient. Right operands lie in panels of PANEL columns: see tile_bf16.h.
+   The root mean square of the error is 1.0 to 1.4 % of the results' (of the direct sum 0.24 %): see tests/ops/test_bfloat16.py. */
+#include "tile_bf16.h"
+#include "winograd.h"
+
+enum {
+    POINTS = 36,
+    WINDOW = APART(POINTS * CHUNK / 2),      /* pairs from tile to tile */
+    PRODUCTS = APART(POINTS * CHUNK),        /* floats from tile to tile; pairs from two tiles to the next two */
+    KERNEL_POINT = APART(CHUNK / 2 * CHUNK), /* pairs from point to point of a kernel */
+    OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
+    SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
+    GRADIENT_POINT = APART(SUM_TILES / 2 * CHUNK),
+};
+
+#ifdef __clang__
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED _Pragma("GCC unroll 1")
+#endif
+
+/* The size x size numbers (which, k), which 0 or 1, to all points, pairs of both from `to` on, `point` pairs apart. */
+#define TO_PAIRS(to, point, number, size, transform, join)                                                             \
+    do {                                                                                                               \
+        vf x[2 * POINTS];                                                                                              \
+        int both = 2;                                                                                                  \
+        __asm__("" : "+r"(both));             /* else the transform is there twice */                                  \
+        for (int which = 0; which < both; which++) {                                                                   \
+            float *at_points = (float *)(x + which * POINTS);                                                          \
+            TO_POINTS(at_points, VL, number(which, i * (size) + j), 4, 0, 3, size, transform)                          \
+        }                                                                                                              \
+        ROLLED for (int k = 0; k < POINTS; k++) vustore((to) + k * (point), join(x[k], x[POINTS + k]));                \
+    } while (0)
+
+/* ---- windows ---- */
+
+/* Images, and the tiles of 4 x 4 results that see them: the first window of an image begins `top` rows above it and `left` columns beside it. */
+typedef struct sight {
+    const float *images;
+    int64_t height, width, channels, down, across, top, left;
+} sight;
+
+/* Where the numbers of a tile's size x size window are, `count` from channel `first` on: in the images, `zeros` outside of them or, where they
+   do not fill runs of `run` numbers, in `patch`, with zeros behind. A tile from `tiles` on has zeros only. */
+INLINE void find_window(const float **at, const sight *s, int64_t tile, int64_t tiles, const int size, int64_t first, int64_t count,
+                        const int64_t run, float *patch)
+{
+    const int64_t row = tile / s->across, y = row % s->down * 4 - s->top, x = tile % s->across * 4 - s->left, below = s->width * s->channels;
+    int64_t place = row / s->down * s->height * below + y * below + x * s->channels + first;
+    if (tile < tiles && y >= 0 && x >= 0 && y + size <= s->height && x + size <= s->width)
+        for (int i = 0; i < size; i++, place += below)
+            UNROLL for (int j = 0; j < size; j++) at[i * size + j] = s->images + place + j * s->channels;
+    else
+        for (int i = 0; i < size; i++, place += below)
+            for (int j = 0; j < size; j++) {
+                const int inside = tile < tiles && (uint64_t)(y + i) < (uint64_t)s->height && (uint64_t)(x + j) < (uint64_t)s->width;
+                at[i * size + j] = inside ? s->images + place + j * s->channels : zeros;
+            }
+    if (count % run == 0) return;
+    for (int k = 0; k < size * size; k++, patch += CHUNK) {
+        for (int64_t c = 0; c < pieces(count, run) * run; c += VL) vstore(patch + c, vload_n(at[k] + c, most(count - c, 0)));
+        at[k] = patch;
+    }
+}
+
+#define NEXT(s, k) vload(at[k] + c + (s) * VL)
+
+/* `count` channels of n tiles at all points: v[tile][point][CHUNK / 2]. */
+static void transform_windows(uint32_t *v, const sight *s, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch)
+{
+    const float *at[POINTS];
+    for (int64_t i = 0; i < n; i++, v += WINDOW) {
+        find_window(at, s, tile + i, tile + n, 6, first, count, 2 * VL, patch);
+        for (int64_t c = 0; c < count; c += 2 * VL)
+            TO_PAIRS(v + c / 2, CHUNK / 2, NEXT, 6, image_pair, vpairs_along);
+    }
+}
+
+/* Pixels before a tile, were all of the same size: where to fetch what a tile reads or writes, roughly. */
+INLINE int64_t pixels_until(const sight *s, int64_t tile) { return tile * s->height * s->width / (s->down * s->across); }
+
+INLINE int64_t winograd_tiles(int64_t batch, int64_t height, int64_t width) { return batch * pieces(height, 4) * pieces(width, 4); }
+
+/* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
+KERNEL(winograd4x4_images_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * pieces(a->channels, CHUNK),
+       (double)a->block * CHUNK * POINTS * 1.5,
+    uint32_t *v;          /* (chunks of channels, tiles, points, 32), and 16 zeros behind each tile */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t top;
+    int64_t left;
+    int64_t block;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), chunks = pieces(a->channels, CHUNK);
+    const sight s = { a->images, a->height, a->width, a->channels, pieces(a->out_height, 4), pieces(a->out_width, 4), a->top, a->left };
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
+        const int64_t n = least(tiles - tile, a->block);
+        uint32_t *v = a->v + (first / CHUNK * tiles + tile) * WINDOW;
+        if (count < CHUNK) memset(v, 0, (size_t)(n * WINDOW) * sizeof(uint32_t));
+        else for (int64_t k = 1; k <= n; k++) memset(v + k * WINDOW - 16, 0, 16 * sizeof(uint32_t));
+        transform_windows(v, &s, tile, n, first, count, (float *)worker->scratch);
+    }
+    keep_denormals(state);
+}
+
+/* ---- the kernel ---- */
+
+/* Number (place, channel, filter) is at place * k->place + channel * k->row + filter * k->column, one of row and column being 1; with
+   `flipped` the places are taken from the last to the first. */
+typedef struct numbers {
+    const float *kernel;
+    int64_t place, row, column, flipped;
+} numbers;
+
+#define PARTLY(s, k) vload_part(at[s][k] + c, part)
+
+/* `rows` channels by `columns` filters from these on at all points: u[point][panel][channel / 2][PANEL]. */
+static void transform_kernel(uint32_t *u, const numbers *t, float *turned, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
+{
+    const float *from = t->kernel + channel * t->row + filter * t->column, *at[2][9];
+    int64_t place = t->place, row = t->row;
+    if (t->column != 1) {
+        for (int64_t k = 0; k < 9; k++)
+            for (int64_t i = 0; i < rows; i += VL)
+                for (int64_t j = 0; j < columns; j += VL) {
+                    vf x[VL];
+                    tile_turn(x, from + k * place + i + j * t->column, t->column, columns - j, rows - i);
+                    for (int64_t q = 0; q < least(rows - i, VL); q++) vstore(turned + k * 2 * KERNEL_POINT + (i + q) * CHUNK + j, x[q]);
+                }
+        from = turned, place = 2 * KERNEL_POINT, row = CHUNK;
+    }
+    for (int64_t i = 0; i < rows; i++, from += row) {
+        for (int k = 0; k < 9; k++) at[i % 2][k] = from + (t->flipped ? 8 - k : k) * place;
+        if (i % 2 == 0 && i + 1 < rows) continue;
+        if (i % 2 == 0) for (int k = 0; k < 9; k++) at[1][k] = zeros;
+        for (int64_t c = 0; c < columns; c += VL) {
+            const vpart part = vpart_of(columns - c);
+            TO_PAIRS(u + c / PANEL * (CHUNK / 2 * PANEL) + i / 2 * PANEL + c % PANEL, KERNEL_POINT, PARTLY, 3, kernel_pair, vpairs);
+        }
+    }
+}
+
+/* All of the kernel at all points, where several blocks of tiles want it.  One item: 64 channels by 64 filters. */
+KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 3.0 * CHUNK * CHUNK * POINTS,
+    uint32_t *u;          /* (chunks of filters, chunks of channels, points, 2 panels, 32, 32), and 16 zeros behind each point */
+    const float *kernel;  /* (9, channels, filters) by strides */
+    int64_t channels;
+    int64_t filters;
+    int64_t place;
+    int64_t row;
+    int64_t column;
+    int64_t flipped;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t chunks = pieces(a->channels, CHUNK);
+    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        uint32_t *u = a->u + i * POINTS * KERNEL_POINT;
+        if (least(rows, columns) < CHUNK) memset(u, 0, POINTS * KERNEL_POINT * sizeof(uint32_t));
+        else for (int64_t k = 1; k <= POINTS; k++) memset(u + k * KERNEL_POINT - 16, 0, 16 * sizeof(uint32_t));
+        transform_kernel(u, &kernel, (float *)worker->scratch, channel, filter, rows, columns);
+    }
+    keep_denormals(state);
+}
+
+/* ---- products, and what is fetched meanwhile: they leave the memory idle ---- */
+
+typedef struct later {                         /* runs of `left` rows of 64 numbers, `row` apart */
+    struct { const float *at; int64_t row, left; } run[3];
+    int64_t now, rows;                         /* the run that is fetched; rows of all */
+} later;
+
+INLINE void fetch_later(later *f, int64_t k, const float *at, int64_t row, int64_t n)
+{
+    f->run[k].at = at, f->run[k].row = row, f->run[k].left = most(n, 0);
+    f->rows += f->run[k].left;
+}
+
+INLINE void fetch_now(later *f, int64_t n)
+{
+    while (n > 0 && f->now < 3) {
+        if (!f->run[f->now].left) {
+            f->now++;
+            continue;
+        }
+        UNROLL for (int c = 0; c < CHUNK; c += 16) __builtin_prefetch(f->run[f->now].at + c, 0, 3);
+        f->run[f->now].at += f->run[f->now].row;
+        f->run[f->now].left--, n--;
+    }
+}
+
+#if defined(__AVX512BF16__)
+enum { ROWS = 6, STEP = 8 };                   /* rows of a tile; pairs from fetch to fetch */
+
+/* `rows` rows of multiply(), 64 columns: what pair_multiply does, but with so few terms the way into it would take a tenth of the time. */
+INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, const int64_t panel,
+                          int64_t pairs, int64_t accumulate, const int rows, later *ahead, int64_t share)
+{
+    vf sum[ROWS][4];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int k = 0; k < 4; k++) sum[i][k] = accumulate ? vload(out + i * PRODUCTS + k * VL) : vset(0);
+    for (; pairs > 0; pairs -= STEP) {
+        fetch_now(ahead, share);
+        ROLLED for (int64_t p = least(pairs, STEP); p > 0; p--, a += a_depth, b += PANEL) {
+            vu v[4];
+            UNROLL for (int k = 0; k < 4; k++) v[k] = vuload(b + k / 2 * panel + k % 2 * VL);
+            UNROLL for (int i = 0; i < rows; i++) {
+                const vu x = (vu)viset((int32_t)a[i * a_row]);
+                UNROLL for (int k = 0; k < 4; k++) sum[i][k] = vdot2(x, v[k], sum[i][k]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int k = 0; k < 4; k++) vstore(out + i * PRODUCTS + k * VL, sum[i][k]);
+}
+#endif
+
+/* out[i, j] (+)= sum of products of pairs of a (rows, pairs) and b, two panels of `panel` pairs: of 64 columns or fewer. */
+INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, const int64_t panel,
+                     int64_t pairs, int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
+{
+#if defined(__AVX512BF16__)
+    if (columns == CHUNK) {
+        const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * pieces(pairs, STEP)), size = rows / n, larger = rows % n;
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t own = size + (i < larger);
+#define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, panel, pairs, accumulate, r, ahead, share); break;
+            switch (own) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+#undef CASE
+            out += own * PRODUCTS, a += own * a_row;
+        }
+        return;
+    }
+#endif
+    pair_tile t = { .out_row = PRODUCTS, .a = a, .a_row = a_row, .a_depth = a_depth, .pairs = pairs, .accumulate = accumulate };
+    for (int64_t j = 0; j < columns; j += PANEL, b += panel) {
+        t.out = out + j, t.b = b, t.columns = least(columns - j, PANEL);
+        pair_multiply(&t, rows);
+    }
+}
+
+/* ---- the convolution, and with the kernel flipped the gradient of the images ---- */
+
+/* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
+static void store_results(float *out, const sight *s, int64_t tile, int64_t n, const float *products, int64_t columns, const float *bias,
+                          int64_t activation)
+{
+    const vf lowest = vset(activation == ACT_RELU ? 0 : -INFINITY);
+    for (int64_t i = 0; i < n; i++, tile++, products += PRODUCTS) {
+        const int64_t top = tile / s->across % s->down * 4, left = tile % s->across * 4;
+        const int64_t rows = least(s->height - top, 4), across = least(s->width - left, 4), filters = s->channels;
+        float *to = out + ((tile / s->across / s->down * s->height + top) * s->width + left) * filters;
+        for (int64_t c = 0; c < columns; c += VL) {
+            const int64_t left_over = columns - c;
+            const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
+            vf y[4][4];
+            FROM_POINTS(y, products + c, CHUNK, 4, 4, result_pair)
+            UNROLL for (int r = 0; r < 4; r++)
+                UNROLL for (int q = 0; q < 4; q++) y[r][q] = vgreater(lowest, y[r][q] + b);
+            if (rows == 4 && across == 4 && left_over >= VL) {
+                UNROLL for (int r = 0; r < 4; r++)
+                    UNROLL for (int q = 0; q < 4; q++) vstore(to + c + (r * s->width + q) * filters, y[r][q]);
+            } else {
+                UNROLL for (int r = 0; r < 4; r++)
+                    UNROLL for (int q = 0; q < 4; q++)
+                        if (r < rows && q < across) vstore_n(to + c + (r * s->width + q) * filters, y[r][q], left_over);
+            }
+        }
+        for (int64_t r = 0; activation > ACT_RELU && r < rows; r++)
+            tile_activate(to + r * s->width * filters, filters, across, columns, activation);
+    }
+}
+
+/* out = activation(bias + convolution).  One item: `block` tiles, 70 or, without v, 42 at most, by a part of the filters, 64 after 64. */
+KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * a->parts,
+       a->block * POINTS / 12.0 * a->channels * a->filters / a->parts,
+    float *out;           /* (batch, out_height, out_width, filters) */
+    OPTIONAL const float *images;    /* (batch, height, width, channels) */
+    OPTIONAL const uint32_t *v;      /* of winograd4x4_images_bf16, else from images in scratch */
+    OPTIONAL const float *kernel;    /* (9, channels, filters) by strides */
+    OPTIONAL const uint32_t *u;      /* of winograd4x4_pack_bf16, else from kernel in scratch */
+    OPTIONAL const float *bias;      /* (filters) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t filters;
+    int64_t top;
+    int64_t left;
+    int64_t place;
+    int64_t row;
+    int64_t column;
+    int64_t flipped;
+    int64_t activation;
+    int64_t block;
+    int64_t parts;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), blocks = pieces(tiles, a->block);
+    const int64_t groups = pieces(a->filters, CHUNK), chunks = pieces(a->channels, CHUNK);
+    const int64_t down = pieces(a->out_height, 4), across = pieces(a->out_width, 4);
+    const sight from = { a->images, a->height, a->width, a->channels, down, across, a->top, a->left };
+    const sight to = { 0, a->out_height, a->out_width, a->filters, down, across, 0, 0 };
+    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
+    float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 18 * KERNEL_POINT;
+    uint32_t *own_u = (uint32_t *)(patch + POINTS * CHUNK), *own_v = own_u + POINTS * KERNEL_POINT;
+    const int64_t own = chunks * a->block <= OWN_TILES ? chunks : 1;                         /* chunks of windows kept for all filters */
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
+        const int64_t first_group = groups * part / a->parts, stop_group = groups * (part + 1) / a->parts;
+        /* With each point of a group: a share of the next block's images, of the lines of the results, of the kernel's next numbers. */
+        const int64_t shares = chunks * POINTS, taps = 9 * CHUNK / POINTS, tap_row = most(a->row, a->column);
+        const int64_t before = pixels_until(&from, least(tile + n, tiles)), stop = pixels_until(&from, least(tile + 2 * n, tiles));
+        const int64_t image_rows = (stop - before) * a->channels / CHUNK, image_share = pieces(image_rows, shares);
+        const int64_t out_before = pixels_until(&to, tile), pixels = pixels_until(&to, tile + n) - out_before, out_share = pieces(pixels, shares);
+        for (int64_t g = first_group; g < stop_group; g++) {
+            const int64_t columns = least(a->filters - g * CHUNK, CHUNK);
+            const float *next_images = a->images + before * a->channels, *out_lines = a->out + out_before * a->filters + g * CHUNK;
+            for (int64_t chunk = 0; chunk < chunks; chunk++) {
+                const int64_t first = chunk * CHUNK, count = least(a->channels - first, CHUNK);
+                uint32_t *here = own_v + chunk % own * a->block * WINDOW;
+                if (!a->v && (g == first_group || own < chunks)) transform_windows(here, &from, tile, n, first, count, patch);
+                const uint32_t *v = a->v ? a->v + (chunk * tiles + tile) * WINDOW : here;
+                const uint32_t *u = a->u ? a->u + (g * chunks + chunk) * POINTS * KERNEL_POINT : own_u;
+                if (!a->u) transform_kernel(own_u, &kernel, turned, first, g * CHUNK, count, columns);
+                const int64_t soon = chunk + 1 < chunks, more = g + 1 < stop_group || tile + n == tiles;
+                const int64_t soon_g = soon ? g : more ? least(g + 1, groups - 1) : first_group;
+                const float *soon_taps = a->kernel + soon * (first + CHUNK) * a->row + soon_g * CHUNK * a->column;
+                for (int64_t p = 0; p < POINTS; p++, u += KERNEL_POINT) {
+                    const int64_t share = chunk * POINTS + p, tap = p * taps;
+                    later ahead = { .now = 0, .rows = 0 };
+                    fetch_later(&ahead, 0, out_lines + share * out_share * a->filters, a->filters, least(out_share, pixels - share * out_share));
+                    if (a->v) fetch_later(&ahead, 1, (const float *)v + (p + 2) / 2 * CHUNK, WINDOW, p % 2 ? 0 : n);
+                    else fetch_later(&ahead, 1, next_images + share * image_share * CHUNK, CHUNK,
+                                     g == first_group ? least(image_share, image_rows - share * image_share) : 0);
+                    if (a->u) fetch_later(&ahead, 2, (const float *)(u + KERNEL_POINT), CHUNK, CHUNK / 2);
+                    else fetch_later(&ahead, 2, soon_taps + tap / CHUNK * a->place + tap % CHUNK * tap_row, tap_row, taps);
+                    multiply(products + p * CHUNK, v + p * (CHUNK / 2), WINDOW, 1, u, CHUNK / 2 * PANEL, pieces(count, 2), columns, chunk > 0, n,
+                             &ahead);
+                }
+            }
+            store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation);
+        }
+    }
+    keep_denormals(state);
+}
+
+/* ---- the gradient of the kernel ---- */
+
+#define BESIDE(s, k) vload(at[s][k] + c)
+
+/* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 64 filters for one piece. */
+KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->piece) * pieces(a->channels, CHUNK) *
+       pieces(a->filters, CHUNK),
+       a->piece * POINTS / 12.0 * least(a->channels, CHUNK) * least(a->filters, CHUNK),
+    float *d_kernel;      /* (pieces, 3, 3, channels, filters) */
+    const float *d_out;   /* (batch, out_height, out_width, filters), before the activation */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t filters;
+    int64_t top;
+    int64_t left;
+    int64_t piece;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width);
+    const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
+    const int64_t down = pieces(a->out_height, 4), across = pieces(a->out_width, 4);
+    const sight x = { a->images, a->height, a->width, a->channels, down, across, a->top, a->left };
+    const sight d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, 0, 0 };
+    const int64_t group = across > SUM_TILES ? SUM_TILES : SUM_TILES / across * across;     /* whole rows of tiles: see fetch_later */
+    float *sums = (float *)worker->scratch, *patch = sums + CHUNK * PRODUCTS;
+    uint32_t *v = (uint32_t *)(patch + 2 * POINTS * CHUNK), *z = v + SUM_TILES / 2 * PRODUCTS;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t index = i / chunks, channel = i % channel_chunks * CHUNK, filter = i % chunks / channel_chunks * CHUNK;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        const int64_t begin_tile = index * a->piece, stop = least(begin_tile + a->piece, tiles);
+        float *to = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter;
+        const float *at[2][POINTS];
+        for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
+            n = least(stop - tile, group);
+            const int whole = tile == begin_tile && tile + n == stop;
+            for (int64_t q = 0; q < n; q += 2) {
+                for (int64_t e = 0; e < 2; e++)
+                    find_window(at[e], &x, tile + q + e, tile + n, 6, channel, rows, VL, patch + e * POINTS * CHUNK);
+                for (int64_t c = 0; c < rows; c += VL)
+                    TO_PAIRS(v + q / 2 * PRODUCTS + c, CHUNK, BESIDE, 6, image_pair, vpairs);
+            }
+            if (!whole || channel == 0 || i == begin)                                     /* else the last item's */
+                for (int64_t q = 0; q < n; q += 2) {
+                    for (int64_t e = 0; e < 2; e++)
+                        find_window(at[e], &d, tile + q + e, tile + n, 4, filter, columns, VL, patch + e * POINTS * CHUNK);
+                    for (int64_t c = 0; c < columns; c += VL)
+                        TO_PAIRS(z + c / PANEL * (SUM_TILES / 2 * PANEL) + q / 2 * PANEL + c % PANEL, GRADIENT_POINT, BESIDE, 4, gradient_pair,
+                                 vpairs);
+                }
+            const int64_t last = tile + n == stop, j = i + last, next = last ? j / chunks * a->piece : tile + n, after = least(tiles, next + group);
+            const float *images = a->images + pixels_until(&x, next) * a->channels + j % channel_chunks * CHUNK;
+            const float *d_out = a->d_out + pixels_until(&d, next) * a->filters + j % chunks / channel_chunks * CHUNK;
+            const int64_t image_share = pieces(pixels_until(&x, after) - pixels_until(&x, next), POINTS);
+            const int64_t d_share = pieces(pixels_until(&d, after) - pixels_until(&d, next), POINTS), taps = 9 * CHUNK / POINTS;
+            for (int64_t p = 0; p < POINTS; p++) {
+                later ahead = { .now = 0, .rows = 0 };
+                fetch_later(&ahead, 0, images + p * image_share * a->channels, a->channels, image_share);
+                fetch_later(&ahead, 1, d_out + p * d_share * a->filters, a->filters, d_share);
+                fetch_later(&ahead, 2, to + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, last ? taps : 0);
+                multiply(sums + p * CHUNK, v + p * CHUNK, 1, PRODUCTS, z + p * GRADIENT_POINT, SUM_TILES / 2 * PANEL, pieces(n, 2), columns,
+                         tile > begin_tile, rows, &ahead);
+            }
+        }
+        for (int64_t c = 0; c < rows; c++, to += a->filters)
+            for (int64_t f = 0; f < columns; f += VL) {
+                vf g[3][3];
+                FROM_POINTS(g, sums + c * PRODUCTS + f, CHUNK, 4, 3, kernel_result_pair)
+                UNROLL for (int k = 0; k < 9; k++) vstore_n(to + k * a->channels * a->filters + f, g[k / 3][k % 3], columns - f);
+            }
+    }
+    keep_denormals(state);
+}
