@@ -13,6 +13,7 @@ import pytest
 
 import fastdl
 from fastdl import _core
+from fastdl import models  # noqa: F401  the ops of its fusions have twins, too
 from fastdl import op as op_module
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
