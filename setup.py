@@ -12,10 +12,9 @@ from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-O3", "-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
          "-fwrapv", "-fvisibility=hidden"]                    # whole numbers wrap around, as in NumPy
-# Of kernels: no loop or function twice, for steps of 1, a flag or a range, where the source does not say so, which is a tenth of the machine
-# code and no faster; and no tables for unwinding, a thirtieth, as nothing is thrown through a kernel.
-KERNEL_FLAGS = ["-fno-version-loops-for-strides", "-fno-unswitch-loops", "-fno-split-loops", "-fno-ipa-cp-clone",
-                "-fno-asynchronous-unwind-tables"]
+# Of kernels: no loop twice for steps of 1, no function twice for a constant, a twentieth of the machine code and no faster; and no tables for
+# unwinding, as nothing is thrown through a kernel.
+KERNEL_FLAGS = ["-fno-version-loops-for-strides", "-fno-ipa-cp-clone", "-fno-asynchronous-unwind-tables"]
 X86 = platform.machine() in ("x86_64", "AMD64")
 ISAS = {
     "baseline": ["-march=x86-64-v2"],
