@@ -165,7 +165,7 @@ def _flops4x4(**sizes):
 
 @twin(flops=_flops4x4, error=5e-3)
 def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_width, channels, filters, place, row, column, flipped, activation,
-                  block, parts, **sizes):
+                     block, parts, **sizes):
     chunks, tiles = -(-channels // CHUNK), batch * -(-out_height // 4) * -(-out_width // 4)
     if not out.size:
         return
@@ -224,47 +224,13 @@ def _convolve2x2(op, out, images, kernel, bias, flipped, sizes, activation=0):
 
 
 def _convolve4x4(op, out, images, kernel, bias, sizes, taps, activation=0):
-    """The convolution of the images with the kernel, as winograd._convolve cuts it; windows and kernels take half the memory."""
-    if not out.size:
-        return
-    sizes, filters, v, u = winograd._axes(sizes), out.shape[-1], None, None
-    channels, tiles, parts = sizes["channels"], winograd._tiles(sizes, 4), -(-filters // CHUNK)
-    chunks = -(-channels // CHUNK)
-    if chunks <= 2 and tiles >= 112:                                   # a block's windows stay in the second cache for all its filters
-        parts, most = 1, 42 if chunks == 1 else 28
-    elif parts > 1 and chunks * tiles * WINDOW <= winograd.WORKSPACE:  # else each part of the filters transforms the windows again
-        v = op.empty((chunks * tiles * WINDOW,), "uint32")
-        kernels.winograd4x4_images_bf16(v, images, **sizes, block=8)
-        most = 70
-    else:
-        most = 42
-    blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
-    blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
-    size = -(-filters // CHUNK) * chunks * KERNEL
-    if blocks > 3 and size <= winograd.WORKSPACE:                      # else each block transforms the kernel again
-        def fill(to):
-            kernels.winograd4x4_pack_bf16(to, kernel, channels=channels, filters=filters, **taps)
-        if taps["flipped"]:
-            fill(u := op.empty((size,), "uint32"))
-        else:
-            u = op.prepared((size,), fill, kernel, dtype="uint32")
-    kernels.winograd4x4_bf16(out, images if v is None else None, v, kernel if u is None else None, u, bias, **sizes, filters=filters, **taps,
-                          activation=activation, block=-(-tiles // blocks), parts=parts)
+    winograd.by_kernels(op, out, images, kernel, bias, sizes, taps, activation, 4,
+                        (kernels.winograd4x4_images_bf16, kernels.winograd4x4_pack_bf16, kernels.winograd4x4_bf16), WINDOW, KERNEL, {}, "uint32")
 
 
 def kernel_gradient(op, d_kernel, d_out):
-    """The gradient of the kernel from d_out, before the activation, by Winograd's algorithm."""
-    tiles, size, (channels, filters) = winograd._tiles(op.sizes, 4), d_kernel.size, d_kernel.shape[2:]
-    if not tiles:
-        kernels.fill(d_kernel, size=size, value=0.0)
-        return
-    items = -(-channels // CHUNK) * -(-filters // CHUNK)
-    piece = -(-tiles // max(min(tiles // 112, -(-winograd.PIECES // items)), 1))        # work for several threads
-    count = -(-tiles // piece)
-    parts = d_kernel if count == 1 else op.empty((count, size))
-    kernels.winograd4x4_d_kernel_bf16(parts, d_out, op.images, **winograd._axes(op.sizes), filters=filters, piece=piece)
-    if count > 1:
-        kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+    """The gradient of the kernel from d_out, before the activation, by F(4 x 4, 3 x 3)."""
+    winograd.in_pieces(op, d_kernel, d_out, 4, kernels.winograd4x4_d_kernel_bf16, {})
 
 
 def conv2d(op, out, images, kernel, bias):

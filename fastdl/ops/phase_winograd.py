@@ -10,7 +10,7 @@ import numpy as np
 from ..config import winograd_enabled
 from ..op import case, kernels, twin
 from .linear import activate
-from .winograd import CHUNK, PIECES, WINDOW, WORKSPACE, both, places, store, windows
+from .winograd import CHUNK, WINDOW, WORKSPACE, both, in_pieces, places, store, windows
 
 __all__ = []
 
@@ -148,18 +148,7 @@ def convolve(op, out, images, kernel, bias):
 
 def kernel_gradient(op, d_kernel, d_out):
     """The gradient of the kernel from d_out, before the activation."""
-    tiles = op.sizes["batch"] * -(-op.sizes["out_height"] // TILE) * -(-op.sizes["out_width"] // TILE)
-    size, (channels, filters) = d_kernel.size, d_kernel.shape[2:]
-    if not tiles:
-        kernels.fill(d_kernel, size=size, value=0.0)
-        return
-    items = -(-channels // CHUNK) * -(-filters // CHUNK)
-    piece = -(-tiles // max(min(tiles // 112, -(-PIECES // items)), 1))           # work for several threads
-    count = -(-tiles // piece)
-    parts = d_kernel if count == 1 else op.empty((count, size))
-    kernels.phase_winograd_d_kernel(parts, d_out, op.images, **_axes(op), filters=filters, piece=piece)
-    if count > 1:
-        kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+    in_pieces(op, d_kernel, d_out, TILE, kernels.phase_winograd_d_kernel, {})
 
 
 def _case(images, filters, **options):

@@ -200,42 +200,51 @@ def _tiles(sizes, tile):
     return sizes["batch"] * -(-sizes["out_height"] // tile) * -(-sizes["out_width"] // tile)
 
 
-def _floats(channels, tiles, tile):
-    """Of winograd_images' output."""
-    return -(-channels // CHUNK) * tiles * ((tile + 2) ** 2 * CHUNK + 16)
-
-
 def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
+    points = (op.tile + 2) ** 2
+    by_kernels(op, out, images, kernel, bias, sizes, taps, activation, op.tile, (kernels.winograd_images, kernels.winograd_kernel, kernels.winograd),
+               points * CHUNK + 16, points * (CHUNK * CHUNK + 16), {"tile": op.tile})
+
+
+def by_kernels(op, out, images, kernel, bias, sizes, taps, activation, tile, of, window, matrix, own, dtype=None):
+    """The convolution by these kernels of the windows, of the kernel and of all: window numbers for 64 channels of a tile, matrix numbers for
+    64 channels by 64 filters. own: what these kernels take beside what others do."""
     if not out.size:
         return
-    sizes, tile, filters, v, u = _axes(sizes), op.tile, out.shape[-1], None, None
+    of_images, of_kernel, of_all = of
+    sizes, filters, v, u = _axes(sizes), out.shape[-1], None, None
     channels, tiles, parts = sizes["channels"], _tiles(sizes, tile), -(-filters // CHUNK)
     chunks = -(-channels // CHUNK)
     if chunks <= 2 and tiles >= 112:                                   # a block's windows stay in the second cache for all its filters
         parts, most = 1, 42 if chunks == 1 else 28
-    elif parts > 1 and _floats(channels, tiles, tile) <= WORKSPACE:    # else each part of the filters transforms the windows again
-        v = op.empty((_floats(channels, tiles, tile),))
-        kernels.winograd_images(v, images, **sizes, tile=tile, block=8)
+    elif parts > 1 and chunks * tiles * window <= WORKSPACE:           # else each part of the filters transforms the windows again
+        v = op.empty((chunks * tiles * window,), dtype)
+        of_images(v, images, **sizes, **own, block=8)
         most = 70
     else:
         most = 42                                                      # tiles whose windows and products the second cache holds
     blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
     blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
-    floats = -(-filters // CHUNK) * chunks * (tile + 2) ** 2 * (CHUNK * CHUNK + 16)
-    if blocks > 3 and floats <= WORKSPACE:                             # else each block transforms the kernel again
+    size = -(-filters // CHUNK) * chunks * matrix
+    if blocks > 3 and size <= WORKSPACE:                               # else each block transforms the kernel again
         def fill(to):
-            kernels.winograd_kernel(to, kernel, channels=channels, filters=filters, **taps, tile=tile)
+            of_kernel(to, kernel, channels=channels, filters=filters, **taps, **own)
         if taps["flipped"]:
-            fill(u := op.empty((floats,)))
+            fill(u := op.empty((size,), dtype))
         else:
-            u = op.prepared((floats,), fill, kernel)
-    kernels.winograd(out, images if v is None else None, v, kernel if u is None else None, u, bias, **sizes, filters=filters, **taps,
-                     activation=activation, tile=tile, block=-(-tiles // blocks), parts=parts)
+            u = op.prepared((size,), fill, kernel, dtype=dtype)
+    of_all(out, images if v is None else None, v, kernel if u is None else None, u, bias, **sizes, filters=filters, **taps,
+           activation=activation, **own, block=-(-tiles // blocks), parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):
     """The gradient of the kernel from d_out, before the activation."""
-    tiles, size, (channels, filters) = _tiles(op.sizes, op.tile), d_kernel.size, d_kernel.shape[2:]
+    in_pieces(op, d_kernel, d_out, op.tile, kernels.winograd_d_kernel, {"tile": op.tile})
+
+
+def in_pieces(op, d_kernel, d_out, tile, gradient, own):
+    """The gradient of the kernel as the sum of those of pieces of tiles, by this kernel, which takes own beside what others do."""
+    tiles, size, (channels, filters) = _tiles(op.sizes, tile), d_kernel.size, d_kernel.shape[2:]
     if not tiles:
         kernels.fill(d_kernel, size=size, value=0.0)
         return
@@ -243,7 +252,7 @@ def kernel_gradient(op, d_kernel, d_out):
     piece = -(-tiles // max(min(tiles // 112, -(-PIECES // items)), 1))           # work for several threads
     count = -(-tiles // piece)
     parts = d_kernel if count == 1 else op.empty((count, size))
-    kernels.winograd_d_kernel(parts, d_out, op.images, **_axes(op.sizes), filters=filters, tile=op.tile, piece=piece)
+    gradient(parts, d_out, op.images, **_axes(op.sizes), filters=filters, **own, piece=piece)
     if count > 1:
         kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
 
