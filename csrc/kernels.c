@@ -66,6 +66,10 @@
     _(gelu) _(gelu_grad)                                                                                              \
     _(gelu_approximate) _(gelu_approximate_grad)                                                                      \
                                                                                                                       \
+    /* recurrent, without lstm */                                                                                     \
+    _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
+    _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
+                                                                                                                      \
     /* reduction */                                                                                                   \
     _(sum) _(sum_of_squares) _(sum_of_exp) _(max) _(min) _(prod) _(prod_grad)                                         \
     _(sum_int32) _(max_int32) _(min_int32) _(prod_int32)                                                              \
@@ -214,16 +218,14 @@
     _(decayed_learning_rate)                                                                                          \
     _(stepped_learning_rate)
 
-/* Those of files that include tile_bf16.h. */
+/* Those of files that include tile_bf16.h themselves. */
 #define PAIR_KERNELS(_)                                                                                               \
-    /* recurrent */                                                                                                   \
+    /* lstm */                                                                                                        \
     _(pack_gates)                                                                                                     \
     _(pack_gates_bf16)                                                                                                \
     _(lstm)                                                                                                           \
     _(lstm_grad)                                                                                                      \
     _(lstm_units) _(lstm_units_grad)                                                                                  \
-    _(gru) _(gru_grad) _(gru_units) _(gru_units_grad)                                                                 \
-    _(simple_rnn) _(simple_rnn_grad) _(simple_rnn_units) _(simple_rnn_units_grad)                                     \
                                                                                                                       \
     /* inverted_residual */                                                                                           \
     _(inverted_residual)                                                                                              \

@@ -6,6 +6,7 @@
    and no thread waits for another; or, for few rows of many units, a call is one step and an item a panel of units, whose weights
    stay in its thread's cache. */
 #include "gates.h"
+#include "tile_bf16.h"
 
 enum { GATE_PANEL = 4 * GATE_UNITS };
 
