@@ -174,6 +174,14 @@ SIMD vf verf(vf x)
 #define SINE_LIMIT 0
 #endif
 
+/* y, with sin(x + quarter pi/2) in double in the lanes beyond; once for all that call it, as it takes a kilobyte and seldom runs. */
+static __attribute__((noinline, unused)) vf vsin_far(vf x, vf y, int32_t quarter)
+{
+    for (int i = 0; i < VL; i++)
+        if (!(fabsf(x[i]) <= SINE_LIMIT)) y[i] = (float)(quarter ? cos(x[i]) : sin(x[i]));
+    return y;
+}
+
 /* sin(x + quarter pi/2): x = n pi/2 + r, |r| <= pi/4, by pi/2 in three parts, while n is small; else in double. */
 SIMD vf vsin_shifted(vf x, int32_t quarter)
 {
@@ -193,9 +201,8 @@ SIMD vf vsin_shifted(vf x, int32_t quarter)
     vf y = vpick((k & viset(1)) == viset(1), c, s);
     y = (vf)((vi)y ^ ((k & viset(2)) << 30));
     if (!quarter) y = vpick(x == vset(0), x, y);         /* -0 */
-    for (int i = 0; i < VL; i++)
-        if (!(fabsf(x[i]) <= SINE_LIMIT)) y[i] = (float)(quarter ? cos(x[i]) : sin(x[i]));
-    return y;
+    const vf near = vpick_less(vset(SINE_LIMIT), vabs(x), vset(NAN), y);
+    return vall(vordered(near, near)) ? y : vsin_far(x, y, quarter);
 }
 
 SIMD vf vsin(vf x) { return vsin_shifted(x, 0); }
