@@ -152,7 +152,7 @@ KERNEL(inverted_residual, a->batch * (a->parts ? a->parts : a->out_height),
         a->parts ? a->height : least(a->kernel_height, a->height), a->rounded ? a->taken % 2 ? pair_pitch(a->taken) : a->taken / 2 : a->taken,
         a->rounded ? pair_pitch(depth) : pitch_of(depth), 0,
     };
-    const int64_t kept = a->expand ? b.kept * a->width : 0, band = most(BAND / (a->out_width * b.pitch), 1);
+    const int64_t kept = a->expand ? b.kept * a->width : 0, band = most(BAND / most(a->out_width * b.pitch, 1), 1);
     const int64_t panel = words(&b, a->taken), seen = least(a->parts ? a->height : (band - 1) * a->stride_height + a->kernel_height, a->height);
     float *ring = (float *)worker->scratch;
     uint32_t *pairs = (uint32_t *)ring + pieces(kept * (a->parts ? group : channels), 16) * 16;

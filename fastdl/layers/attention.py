@@ -97,7 +97,7 @@ class _ProjectedAttention(Layer):
         if mask is not None:
             mask = self._by_head(mask, batch, tuple(query.shape[i] for i in axes), tuple(key.shape[i] for i in axes))
         flat = lambda x: ops.reshape(x if order == tuple(range(x.ndim)) else ops.transpose(x, order),
-                                     (math.prod(batch), -1, *x.shape[-2:]))
+                                     (math.prod(batch), math.prod(x.shape[i] for i in axes), *x.shape[-2:]))
         keys = tuple(key.shape[i] for i in axes)
         q, k, v = flat(query), flat(key), flat(value)
         if return_scores:

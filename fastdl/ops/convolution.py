@@ -331,7 +331,8 @@ class Conv2D(Windows, Op):
             # Pieces are large where a piece's part of the gradient is: the sum over the pieces is to cost little.
             piece, few = max(512, -(-self.pixels // (16 if size > 8192 else 64))), not self.bfloat16 and self.few_channels()
             if few:                                                 # whole rows
-                piece = -(-piece // d_out.shape[2]) * d_out.shape[2]
+                width = max(d_out.shape[2], 1)
+                piece = -(-piece // width) * width
             count = -(-self.pixels // piece)
             parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
             arrays = parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images
@@ -406,6 +407,7 @@ class Conv2D(Windows, Op):
         case(images=(1, 9, 8, 2), kernel=(2, 3, 2, 3), strides=(3, 2), dilation=(2, 3), padding=((1, 2), (3, 0))),
         case(images=(1, 4, 19, 5), kernel=(2, 9, 5, 18), padding="same"), case(images=(1, 3, 24, 1), kernel=(2, 7, 1, 16), padding="same"),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 3), bias=(3,)),
+        case(images=(1, 4, 0, 2), kernel=(3, 3, 2, 3), bias=(3,), padding="same"),
         case(images=(2, 6, 5, 3), kernel=(3, 2, 3, 4), bias=(4,), padding="same", strides=(2, 1), activation="relu", algorithm="im2col"),
         case(images=(2, 7, 6, 5), kernel=(3, 3, 5, 7), bias=(7,), activation="relu", bfloat16=True),
         case(images=(2, 7, 6, 33), kernel=(3, 2, 33, 17), bias=(17,), padding="same", strides=(2, 3), activation="tanh", bfloat16=True),

@@ -99,7 +99,7 @@ class InvertedResidual(Windows, Op):
         if parted and expands and activation in (None, "linear") and out_height * out_width <= FEW_PIXELS:
             return PARTS
         row = out_width * pitch(channels)
-        seen = min((max(BAND // row, 1) - 1) * stride + down, height)
+        seen = min((max(BAND // max(row, 1), 1) - 1) * stride + down, height)
         return 0 if down * width * channels + seen * given + line + max(BAND, row) + 64 <= SCRATCH else None
 
     @classmethod
@@ -186,6 +186,9 @@ class InvertedResidual(Windows, Op):
         case(images=(1, 32, 5, 2), expand=(1, 1, 2, 6), expand_bias=(6,), kernel=(2, 2, 6, 1), bias=(6,), project=(1, 1, 6, 2),
              strides=(4, 3), activations=("tanh", None, "relu")),
         case(images=(0, 4, 4, 2), expand=(1, 1, 2, 3), expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2)),
+        case(images=(1, 4, 0, 2), expand=(1, 1, 2, 3), expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2), padding="same"),
+        case(images=(1, 4, 0, 3), expand=None, expand_bias=None, kernel=(3, 3, 3, 1), bias=None, project=(1, 1, 3, 2), padding="same",
+             activations=(None, None, "relu")),
         case(images=(2, 7, 9, 3), expand=(1, 1, 3, 163), expand_bias=(163,), kernel=(3, 3, 163, 1), bias=(163,), project=(1, 1, 163, 3),
              project_bias=(3,), residual=(2, 7, 9, 3), padding="same", activations=("relu6", "relu6", None), bfloat16=True),
         case(images=(2, 9, 8, 34), expand=(1, 1, 34, 50), expand_bias=(50,), kernel=(3, 3, 50, 1), bias=(50,), project=(1, 1, 50, 34),

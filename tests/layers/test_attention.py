@@ -95,6 +95,12 @@ def test_configurations_come_back(layer):
     assert type(again) is type(layer) and again.get_config() == layer.get_config()
 
 
+@pytest.mark.parametrize("layer", [MultiHeadAttention(2, 4), GroupQueryAttention(4, 4, 2)], ids=lambda layer: layer.name)
+def test_of_no_sequences_there_is_no_result(layer):
+    x = np.zeros((0, 5, 3), "float32")
+    assert layer(x, x).shape == (0, 5, 3)
+
+
 def test_messages():
     with pytest.raises(ValueError, match="num_heads is 0"):
         MultiHeadAttention(0, 3)
