@@ -279,18 +279,18 @@ static void take(run *r, int s, int64_t turn, fd_worker *worker)
 {
     int64_t before = atomic_load_explicit(&shares[s].taken, memory_order_relaxed);
     if (before >= turn || !atomic_compare_exchange_strong(&shares[s].taken, &before, turn)) return;
-    const int64_t at = r->at, stop = r->end;                   /* a share of it was free: the call is still under way */
+    const int64_t at = r->at, stop = r->end, team = r->team;   /* a share of it was free: the call is still under way, until this one is done */
     if (r->calls[at].parts) run_chain(r, s, at, stop, worker);
     else {
         double work = 0, before = 0;
         for (int64_t i = at; i < stop; i++) work += weight(&r->calls[i]);
         for (int64_t i = at; i < stop; i++) {
             const fd_call *c = &r->calls[i];
-            run_items(r, i, item_at(c, work * s / r->team - before), item_at(c, work * (s + 1) / r->team - before), worker);
+            run_items(r, i, item_at(c, work * s / (double)team - before), item_at(c, work * (s + 1) / (double)team - before), worker);
             before += weight(c);
         }
     }
-    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == r->team) go_on(r, stop - 1, worker);
+    if (atomic_fetch_add_explicit(&r->finished, 1, memory_order_acq_rel) + 1 == team) go_on(r, stop - 1, worker);
 }
 
 /* A scheduler may wake a worker on the processor on which the caller runs, and as neither ever sleeps it can leave them there for
