@@ -80,3 +80,11 @@ def test_get_and_configuration():
     assert m.name == "largest" and float(m.result()) == 3
     with pytest.raises(ValueError, match="metric: 'acuracy' is not known\n  wanted"):
         metrics.get("acuracy")
+
+
+def test_a_metric_with_and_without_weights_has_two_names():
+    x, y = np.float32([[1, 0], [0, 1], [1, 0], [1, 0]]), np.int32([0, 1, 1, 1])
+    model = fastdl.Sequential([fastdl.Input((2,)), fastdl.layers.Activation("linear")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"])
+    found = model.evaluate(x, y, sample_weight=np.float32([3, 3, 1, 1]), verbose=0, return_dict=True)
+    assert found["accuracy"] == 0.5 and found["weighted_accuracy"] == 0.75

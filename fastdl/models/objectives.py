@@ -29,7 +29,8 @@ class Objectives:
             for i, some in enumerate(_metrics_by_output(given, names, n)):
                 for m in some:
                     m = metrics_module.resolve(m, _shape(y_true, i), y_pred[i].shape) if not hasattr(m, "update_state") else m
-                    self.metrics.append((i, m, is_weighted, f"{names[i]}_{m.name}" if n > 1 else m.name))
+                    name = f"weighted_{m.name}" if is_weighted and any(j == i and m.name == other.name for j, other, *_ in self.metrics) else m.name
+                    self.metrics.append((i, m, is_weighted, f"{names[i]}_{name}" if n > 1 else name))
         if n > 1 and sum(one is not None for one in self.losses) > 1:
             self.of_outputs = [(i, metrics_module.Mean(name=f"{names[i]}_loss")) for i, one in enumerate(self.losses) if one is not None]
         self.built = True
