@@ -154,7 +154,8 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t rows, int64_t row, int64_t height, int64_t columns, int64_t i,
                         int64_t n)
 {
-    const int more = !t->ends || row + height < rows, beside = t->a_row == 1, panels = columns >= PANEL && whole->b_panel != PANEL;
+    const int more = !t->ends || row + height < rows, beside = t->a_row == 1 || whole->a_next_depth > 1;
+    const int panels = columns >= PANEL && whole->b_panel != PANEL;
     const int64_t k = beside ? i : i - most(n - FETCHING, 0), lines = b_next ? pieces(columns, 16) : 0;
     t->later = t->ahead = (const char *)(t->a + (more ? row + height : row) * t->a_row);
     t->later_step = 0, t->ahead_step = t->a_row == t->depth && more ? 4 * height : 0;        /* else what lies behind is of other terms */

@@ -33,6 +33,8 @@ enum {
     MANY_ROWS = VL == 16 ? 192 : 0,                 /* below which the next group is copied so early that it has to stay there, too */
     BESIDE_DEPTH = VL == 16 ? 512 : 256, BESIDE_NUMBERS = 1 << 15,          /* most, and of a, where its rows are beside one another */
     BLOCK_ROWS = VL == 16 ? 192 : 384, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
+    TURN_COLUMNS = 512, TURN_ROWS = 64, TURN_DEPTH = 256,        /* from which rows beside one another are turned, */
+    TURN_MOST = 256,                                /* so many at once */
     CELLS = 64, CELL_LEAST = 1 << 15,               /* most cells wanted, and multiply-adds of one */
     CHAINED_ROWS = 4096, CHAINED_CELL = 64,         /* rows of a product that may be part of a chain, and most of a cell then */
 };
@@ -61,16 +63,31 @@ INLINE void copy_rows(float *to, int64_t wide, const float *from, int64_t row, i
         EACH_VECTOR(j, width, n, { vstore_n(to + j, vload_n(from + j, width), width); });
 }
 
+/* to[i * row + p] = from[p * from_row + i] for i < rows, p < depth: the tile then reads lines to their end. `to` has room for whole vectors. */
+static void turn_rows(float *to, int64_t row, const float *from, int64_t from_row, int64_t rows, int64_t depth)
+{
+    for (int64_t p = 0; p < depth; p += VL)
+        for (int64_t i = 0; i < rows; i += VL) {
+            vf x[VL];
+            tile_turn(x, from + p * from_row + i, from_row, depth - p, rows - i);
+            UNROLL for (int k = 0; k < VL; k++) vstore(to + (i + k) * row + p, x[k]);
+        }
+}
+
 /* One block of a product: its rows from `row`, its columns from `column`. What lies far apart in memory is copied together first. */
 static void product_block(const product *t, int64_t row, int64_t rows, int64_t column, int64_t columns, float *scratch)
 {
     const int far = t->b_depth >= FAR_ROW, beside = t->a_row == 1;
     const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
-    const int copy_a = beside && t->a_depth >= FAR_ROW, few = beside && !copy_a && rows >= 128;          /* terms, so a copy of b is small */
+    const int turn = VL == 16 && beside && !pack && rows >= TURN_ROWS && columns >= TURN_COLUMNS && t->depth >= TURN_DEPTH;
+    const int copy_a = beside && !turn && t->a_depth >= FAR_ROW;
+    const int few = beside && !turn && !copy_a && rows >= 128;          /* terms, so a copy of b is small */
     const int copy_b = !t->b_panel && (VL < 16 || (!pack && t->b_depth >= (few ? FAR_ROW / 2 : FAR_ROW)));
-    const int64_t height = copy_a || VL < 16 ? BLOCK_ROWS : rows, width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
-    const int64_t most_depth = !beside ? (rows < MANY_ROWS ? BLOCK_DEPTH / 2 : BLOCK_DEPTH) : copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
+    const int64_t height = turn ? pieces(rows, pieces(rows, TURN_MOST)) : copy_a || VL < 16 ? BLOCK_ROWS : rows;
+    const int64_t width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
+    const int64_t most_depth = !beside ? (rows < MANY_ROWS ? BLOCK_DEPTH / 2 : BLOCK_DEPTH) :
+                               turn || copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
     const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */
     const int in_tile = t->activation <= ACT_RELU || t->activation == ACT_RELU6;                /* stored once, then */
     const int streamed = in_tile && t->depth <= block && streams(t->out, t->rows * t->columns, t->out_row);
@@ -92,7 +109,11 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                 s.a = t->a + i * t->a_row + p * t->a_depth, s.a_row = t->a_row, s.a_depth = t->a_depth;
                 s.ends = t->ends && last && i + n == row + rows;
                 s.a_next = i + n < row + rows ? s.a + n * t->a_row : s.ends ? 0 : t->a + row * t->a_row + (p + depth) * t->a_depth;
-                if (copy_a) {
+                if (turn) {
+                    s.a_row = pieces(depth, 16) * 16 + 16, s.a_depth = 1;            /* never a page */
+                    turn_rows(a, s.a_row, s.a, t->a_depth, n, depth);
+                    s.a = a;
+                } else if (copy_a) {
                     copy_rows(a, BLOCK_ROWS + 16, s.a, t->a_depth, depth, n);
                     s.a = a, s.a_depth = BLOCK_ROWS + 16;
                 }
