@@ -39,18 +39,20 @@ INLINE void gate_copy_some(gate_copies *c)
 INLINE void gate_copies_end(gate_copies *c) { while (c->left) gate_copy_some(c); }
 
 /* z[i, v] = sum over p of a[i, p] * panel[p, v], for VL lanes of the 16, with rows and width known to the compiler.
+   apart: of four vectors, floats from the first two to the others; beyond 32, these are of another panel of 32 columns.
    rounded: a and the panel hold pairs of bfloat16 (tile_bf16.h) in the place of numbers, depth of them. copying: some of copies. */
-INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, gate_copies *copies, const int rows,
-                      const int width, const int rounded, const int copying)
+INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, int64_t apart, int64_t depth, gate_copies *copies,
+                      const int rows, const int width, const int rounded, const int copying)
 {
+    const int64_t step = width == 4 && apart == PANEL ? 2 * PANEL : width == 4 ? PANEL : width * GATE_UNITS;
     vf sum[14][4];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < width; v++) sum[i][v] = vset(0);
     for (int64_t p = 0; p < depth;) {
         if (copying && copies->left) gate_copy_some(copies);
-        for (const int64_t stop = copying ? least(p + (rounded ? 8 : 16), depth) : depth; p < stop; p++, panel += width * GATE_UNITS) {
+        for (const int64_t stop = copying ? least(p + (rounded ? 8 : 16), depth) : depth; p < stop; p++, panel += step) {
             vf w[4];
-            UNROLL for (int v = 0; v < width; v++) w[v] = vload(panel + v * GATE_UNITS);
+            UNROLL for (int v = 0; v < width; v++) w[v] = vload(panel + (width == 4 ? v / 2 * apart + v % 2 * GATE_UNITS : v * GATE_UNITS));
             UNROLL for (int i = 0; i < rows; i++) {
                 const vf x = vset(a[i * a_row + p]);
                 UNROLL for (int v = 0; v < width; v++) sum[i][v] = rounded ? vdot2((vu)x, (vu)w[v], sum[i][v]) : vfma(x, w[v], sum[i][v]);
@@ -65,10 +67,10 @@ INLINE void gate_tile(vf *z, const float *a, int64_t a_row, const float *panel, 
 INLINE int64_t gate_tiles(int64_t rows, int64_t width) { return pieces(rows, least(GATE_SUMS / width, 14)); }
 
 #define CASE(m, width, ...) \
-    case m: if (m * width <= GATE_SUMS) gate_tile(z, a, a_row, panel, depth, copies, m * width <= GATE_SUMS ? m : 1, width, __VA_ARGS__); break;
+    case m: if (m * width <= GATE_SUMS) gate_tile(z, a, a_row, panel, apart, depth, copies, m * width <= GATE_SUMS ? m : 1, width, __VA_ARGS__); break;
 #define GATE_PRODUCT(name, width, rounded, copying)                                                                     \
-static UNUSED void name##width(vf *z, const float *a, int64_t a_row, const float *panel, int64_t depth, int64_t rows,    \
-                               gate_copies *copies UNUSED)                                                             \
+static UNUSED void name##width(vf *z, const float *a, int64_t a_row, const float *panel, int64_t apart UNUSED,           \
+                               int64_t depth, int64_t rows, gate_copies *copies UNUSED)                                \
 {                                                                                                                      \
     switch (rows) {                                                                                                    \
     CASE(1, width, rounded, copying) CASE(2, width, rounded, copying) CASE(3, width, rounded, copying)                 \
@@ -88,8 +90,11 @@ GATE_PRODUCT(rounded_copying_product, 2, 1, 1)
 #undef GATE_PRODUCT
 #undef CASE
 
-/* Columns of panels of 32 go in pairs of vectors 16 apart: of the first of a pair, the first of the next. */
-INLINE int64_t gate_after(int64_t column) { return column % PANEL + VL < GATE_UNITS ? column + VL : (column / PANEL + 1) * PANEL; }
+/* Columns of panels of 32 go in pairs of vectors 16 apart: of the first of a pair, the first of the next; so many panels at a time. */
+INLINE int64_t gate_after(int64_t column, int64_t panels)
+{
+    return column % PANEL + VL < GATE_UNITS ? column + VL : (column / PANEL + panels) * PANEL;
+}
 
 /* ---- activations ----
 

@@ -106,19 +106,19 @@ static void gru_rows(const gru_step *s, int64_t rows, int64_t first_panel, int64
             vf z[GATE_SUMS];
             if (s->ahead) gate_prefetch(s->gates + s->ahead + row * s->row_gates + unit, s->row_gates, some, units, 3);
             if (width == 2) {
-                gate_product2(z, used, s->row, panel, units, some, 0);
+                gate_product2(z, used, s->row, panel, 0, units, some, 0);
                 gru_reset(s, z, row, unit, some);
                 continue;
             }
-            gate_product3(z, used, s->row, panel, units, some, 0);
+            gate_product3(z, used, s->row, panel, 0, units, some, 0);
             if (s->plain) gru_cells(s, z, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
             else gru_cells(s, z, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
-    for (int64_t first = 0; first < units && s->candidate_panels; first = gate_after(first))
+    for (int64_t first = 0; first < units && s->candidate_panels; first = gate_after(first, 1))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
-            gate_product2(z, s->reset + row * s->row, s->row, s->candidate_panels + first / PANEL * PANEL * units + first % PANEL, units, some, 0);
+            gate_product2(z, s->reset + row * s->row, s->row, s->candidate_panels + first / PANEL * PANEL * units + first % PANEL, 0, units, some, 0);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS) gru_candidate(s, z + v, row, unit, some);
         }
 }
@@ -305,7 +305,7 @@ INLINE void gru_reset_grad(const gru_back *s, const vf *z, int64_t row, int64_t 
 static void gru_rows_grad(const gru_back *s, int64_t rows, int64_t first_panel, int64_t last_panel)
 {
     const int64_t units = s->units, tiles = gate_tiles(rows, 2), depth = s->candidate_panels ? 2 * units : 3 * units;
-    for (int64_t first = first_panel * PANEL; first < least(last_panel * PANEL, units); first = gate_after(first))
+    for (int64_t first = first_panel * PANEL; first < least(last_panel * PANEL, units); first = gate_after(first, 1))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
@@ -315,17 +315,17 @@ static void gru_rows_grad(const gru_back *s, int64_t rows, int64_t first_panel, 
                 gate_prefetch(s->previous + s->back + row * s->row_units + unit, s->row_units, some, 0, 1);
                 if (s->d_out) gate_prefetch(s->d_out - units + row * s->row_out + unit, s->row_out, some, 0, 1);
             }
-            if (s->late) gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + first / PANEL * PANEL * depth + first % PANEL, depth, some, 0);
+            if (s->late) gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + first / PANEL * PANEL * depth + first % PANEL, 0, depth, some, 0);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS)
                 if (s->plain) gru_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
                 else gru_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
-    for (int64_t first = 0; first < units && s->candidate_panels && !s->final; first = gate_after(first))
+    for (int64_t first = 0; first < units && s->candidate_panels && !s->final; first = gate_after(first, 1))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             const float *panel = s->candidate_panels + first / PANEL * PANEL * units + first % PANEL;
-            gate_product2(z, s->d_z + row * s->row_z + 2 * units, s->row_z, panel, units, some, 0);
+            gate_product2(z, s->d_z + row * s->row_z + 2 * units, s->row_z, panel, 0, units, some, 0);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS) gru_reset_grad(s, z + v, row, unit, some);
         }
 }

@@ -56,7 +56,7 @@ typedef struct lstm_step {               /* what a step works on, from the block
     const float *panels;
     int64_t rounded, depth;              /* rounded: panels, and used, hold pairs of bfloat16 in the place of numbers, depth of them */
     int64_t units, activation, recurrent_activation, plain;    /* plain: tanh and sigmoid, no mask, whole vectors of units */
-    const float *used, *h;               /* (rows, units): h times the mask, h */
+    const float *used, *h;               /* (rows, units): h times the mask, or null: zeros; h */
     float *next, *c;                     /* (rows, units) */
     int64_t row;                         /* floats from row to row of these four */
     const float *inputs[BLOCK_MOST];     /* of each row, (4, units): what the inputs give; may be its gates */
@@ -116,8 +116,9 @@ static void lstm_rows(const lstm_step *s, int64_t rows, int64_t first, int64_t l
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
-            (s->rounded ? rounded_product4 : gate_product4)(z, s->used + row * s->row, s->row,
-                                                            s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, s->depth, some, 0);
+            if (!s->used) memset(z, 0, (size_t)(4 * some) * sizeof(vf));
+            else (s->rounded ? rounded_product4 : gate_product4)(
+                z, s->used + row * s->row, s->row, s->panels + unit / GATE_UNITS * s->depth * GATE_PANEL + unit % GATE_UNITS, PANEL, s->depth, some, 0);
             if (s->plain) lstm_cells(s, z, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
             else lstm_cells(s, z, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
@@ -180,6 +181,7 @@ KERNEL(lstm, pieces(a->batch, a->block), a->block * (double)a->time * a->units *
             if (scale) gate_scale(used, h, row, scale, rows, units);
             s.used = scale ? used : h, s.h = h, s.next = next;
             if (a->rounded) s.used = gate_round(used + rows * row, s.used, row, rows, units);
+            if (!step && !a->initial_h) s.used = 0;
             s.gates = a->gates ? a->gates + place * 4 * units : 0, s.ahead = a->gates ? more * ahead * 4 * units : 0;
             for (int64_t i = 0; i < rows; i++)
                 s.inputs[i] = a->tokens ? a->table + a->tokens[place + i * time] * 4 * units :
@@ -249,14 +251,14 @@ typedef struct lstm_back {               /* a step of a block, backwards, from t
     gate_mask mask;
 } lstm_back;
 
-/* From the products z of the gradients of the step after with recurrent_kernel: the gradients of the sums of the gates. */
-INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
+/* From the products of the gradients of the step after with recurrent_kernel, every `width`-th of z: the gradients of the sums of the gates. */
+INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t width, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
                             const int64_t recurrent_activation, const int plain)
 {
     const int64_t units = s->units, n = plain ? VL : least(units - unit, VL);
     vf sum[4];
     for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + g * units + unit, n);
-    for (int64_t i = row; i < row + rows; i++, z += 2) {
+    for (int64_t i = row; i < row + rows; i++, z += width) {
         const int64_t at = i * s->row + unit;
         if (s->ahead) {                                  /* row by row, as in lstm_cells */
             const float *gates = s->gates + i * s->row_gates + unit, *before = s->before + i * s->row_before + unit;
@@ -307,18 +309,22 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t row, int64_
 /* One step of `rows` rows for the units of the panels of 32 units first <= q < last. */
 static void lstm_rows_grad(const lstm_back *s, int64_t rows, int64_t first, int64_t last)
 {
+    const int few = rows <= GATE_SUMS / 4 && !s->rounded && !s->copies->left;     /* two panels at once, else too few sums are under way */
     const int64_t units = s->units, tiles = gate_tiles(rows, 2);
-    for (int64_t start = first * PANEL; start < least(last * PANEL, units); start = gate_after(start))
+    for (int64_t start = first * PANEL, panels; start < least(last * PANEL, units); start = gate_after(start, panels)) {
+        panels = few && start / PANEL + 1 < last ? 2 : 1;
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             if (s->late)
-                (s->rounded ? rounded_copying_product2 : copying_product2)(
-                    z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth, some, s->copies);
-            for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS)
-                if (s->plain) lstm_cells_grad(s, z + v, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
-                else lstm_cells_grad(s, z + v, row, unit, some, s->activation, s->recurrent_activation, 0);
+                (panels == 2 ? gate_product4 : s->rounded ? rounded_copying_product2 : copying_product2)(
+                    z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * s->depth * PANEL + start % PANEL, s->depth * PANEL, s->depth,
+                    some, s->copies);
+            for (int64_t v = 0, n = 2 * panels, unit = start; v < n && unit < units; v++, unit += GATE_UNITS)
+                if (s->plain) lstm_cells_grad(s, z + v, n, row, unit, some, ACT_TANH, ACT_SIGMOID, 1);
+                else lstm_cells_grad(s, z + v, n, row, unit, some, s->activation, s->recurrent_activation, 0);
         }
+    }
 }
 
 /* Gradients of the sums of the gates at all times, or all that is made of them.  One item: a block of rows. */
@@ -327,7 +333,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
     OPTIONAL float *d_x;                 /* (batch, time, features); not rounded */
     OPTIONAL float *d_kernel;            /* (blocks, features, 4, units): each block's share; not rounded */
     OPTIONAL float *d_recurrent_kernel;  /* (blocks, units, 4, units): each block's share */
-    float *d_initial_h;   /* (batch, units) */
+    OPTIONAL float *d_initial_h;         /* (batch, units) */
     float *d_initial_c;   /* (batch, units) */
     float *d_bias;        /* (blocks, 4, units): each block's share */
     OPTIONAL float *d_recurrent_mask;    /* (batch, units) */
@@ -378,7 +384,7 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
         gate_run run = { .first = time, .rows = rows, .time = time, .backwards = a->backwards };
         gate_copies copies = { .from_row = row_z, .to_row = time * columns, .columns = columns, .streamed = streamed };
         s.copies = &copies;
-        for (int64_t step = time - 1; step >= -1; step--) {
+        for (int64_t step = time - 1; step >= (a->d_initial_h || s.d_scale ? -1 : 0); step--) {
             const int64_t t = a->backwards ? time - 1 - step : step, place = first * time + t;
             s.final = step < 0, s.late = step + 1 < time ? d_z + (step + 1) % steps * size : 0;
             if (a->d_gates && s.late) gate_copies_begin(&copies, a->d_gates + place * columns - 4 * ahead, s.late, rows);
@@ -407,7 +413,9 @@ KERNEL(lstm_grad, pieces(a->batch, a->block), a->block * (double)a->time * a->un
                 (a->rounded ? rounded_weight_grad : gate_weight_grad)(&run, a->d_recurrent_kernel + k * units * columns,
                                                                       a->previous + first * time * units, scale, units, d_z, row_z, columns, copy);
         }
-        gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
+        if (a->d_initial_h) gate_copy(a->d_initial_h + first * units, units, d_h, row, rows, units);
+        else if (a->d_gates && time)                     /* those of the first step, which no product has copied */
+            gate_copy(a->d_gates + (first * time + (a->backwards ? time - 1 : 0)) * columns, time * columns, d_z, row_z, rows, columns);
         gate_copy(a->d_initial_c + first * units, units, d_c, row, rows, units);
     }
     if (streamed) vstreams_end();

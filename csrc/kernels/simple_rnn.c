@@ -18,14 +18,14 @@ typedef struct simple_step {             /* what a step of a block works on, fro
 static void simple_rows(const simple_step *s, int64_t rows, int64_t first_panel, int64_t last_panel)
 {
     const int64_t units = s->units, tiles = gate_tiles(rows, 2);
-    for (int64_t first = first_panel * PANEL; first < least(last_panel * PANEL, units); first = gate_after(first))
+    for (int64_t first = first_panel * PANEL; first < least(last_panel * PANEL, units); first = gate_after(first, 1))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             if (s->ahead)
                 for (int64_t unit = first; unit < least(first + PANEL, units); unit += GATE_UNITS)
                     gate_prefetch(s->y + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
-            gate_product2(z, s->used + row * s->row, s->row, s->panels + first / PANEL * PANEL * units + first % PANEL, units, some, 0);
+            gate_product2(z, s->used + row * s->row, s->row, s->panels + first / PANEL * PANEL * units + first % PANEL, 0, units, some, 0);
             for (int64_t v = 0, unit = first; v < 2 && unit < units; v++, unit += GATE_UNITS)
                 for (int64_t i = row, n = least(units - unit, VL); i < row + some; i++) {
                     vf h;
@@ -168,14 +168,14 @@ INLINE void simple_cells_grad(const simple_back *s, const vf *z, int64_t row, in
 static void simple_rows_grad(const simple_back *s, int64_t rows, int64_t first, int64_t last)
 {
     const int64_t units = s->units, tiles = gate_tiles(rows, 2);
-    for (int64_t start = first * PANEL; start < least(last * PANEL, units); start = gate_after(start))
+    for (int64_t start = first * PANEL; start < least(last * PANEL, units); start = gate_after(start, 1))
         for (int64_t k = 0; k < tiles; k++) {
             const int64_t row = tile_begin(rows, tiles, k), some = tile_begin(rows, tiles, k + 1) - row;
             vf z[GATE_SUMS];
             for (int64_t unit = start; unit < least(start + PANEL, units) && s->ahead; unit += GATE_UNITS)
                 gate_prefetch(s->y + s->ahead + row * s->row_units + unit, s->row_units, some, 0, 1);
             if (s->late)
-                gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * PANEL * units + start % PANEL, units, some, 0);
+                gate_product2(z, s->late + row * s->row_z, s->row_z, s->panels + start / PANEL * PANEL * units + start % PANEL, 0, units, some, 0);
             for (int64_t v = 0, unit = start; v < 2 && unit < units; v++, unit += GATE_UNITS) simple_cells_grad(s, z + v, row, unit, some);
         }
 }

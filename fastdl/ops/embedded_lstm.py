@@ -65,7 +65,7 @@ class EmbeddedLSTM(LSTM):
         shares = None if d_recurrent_kernel is None or not self.small(about) else self.empty((blocks, *d_recurrent_kernel.shape))
         panels = self.back_panels(recurrent_kernel, units)
         yield
-        kernels.lstm_grad(d_gates, None, None, shares, self.empty((batch, units)), self.empty((batch, units)), of_bias, None, *d_outs, gates,
+        kernels.lstm_grad(d_gates, None, None, shares, None, self.empty((batch, units)), of_bias, None, *d_outs, gates,
                           previous, cells, None, None, panels, None, None, None, **about)
         yield
         self.add_shares((d_bias, d_recurrent_kernel), (of_bias, shares))

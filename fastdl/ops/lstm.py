@@ -83,7 +83,9 @@ def lstm_grad(d_gates, d_x, d_kernel, d_recurrent_kernel, d_initial_h, d_initial
                 d_recurrent_mask += d_used * previous[:, t]
             d_used = d_used * recurrent_mask
         d_h = np.where(active, 0, d_h) + d_used
-    d_initial_h[...], d_initial_c[...] = d_h, d_c
+    if d_initial_h is not None:
+        d_initial_h[...] = d_h
+    d_initial_c[...] = d_c
     for k in range(len(d_bias)):
         d_bias[k] = d_gates[k * block : (k + 1) * block].sum((0, 1))
     project_grad(block, d_gates, d_x, d_kernel, x, kernel,
@@ -197,10 +199,11 @@ class LSTM(Recurrence):
         by_units = self.by_units(about, mask, recurrent_mask)
         blocks = 1 if by_units else -(-batch // about["block"])
         panels = self.back_panels(recurrent_kernel, units)
-        d_initial_h, d_initial_c = (self.empty((batch, units)) if d is None else d for d in (d_initial_h, d_initial_c))
+        d_initial_c = self.empty((batch, units)) if d_initial_c is None else d_initial_c
         of_bias, d_gates = self.empty((blocks, 4, units)), None if in_runs else self.empty(gates.shape)
         made, needed = self.products(about, x, kernel, d_x, d_kernel, d_recurrent_kernel)
         if by_units:
+            d_initial_h = self.empty((batch, units)) if d_initial_h is None else d_initial_h
             kernels.copy(d_initial_c, d_outs[2], size=d_initial_c.size)
             self.each_step_grad(kernels.lstm_units_grad, about, d_initial_h, d_outs, (d_gates, d_initial_h, d_initial_c, of_bias[0]),
                       (gates, cells, panels, initial_c))

@@ -61,7 +61,8 @@ def test_exact_at_every_tail(isa, guard):
 
 @pytest.mark.parametrize("rows, depth, columns", [
     (1, 1000, 700), (3, 1025, 129), (57, 300, 65), (85, 257, 513), (225, 513, 257), (450, 40, 10), (449, 256, 1), (16, 600, 5),
-    (130, 1, 300), (5, 2048, 3), (1, 9000, 1), (64, 64, 64), (300, 31, 48), (47, 1030, 650), (24, 40, 578)])
+    (130, 1, 300), (5, 2048, 3), (1, 9000, 1), (64, 64, 64), (300, 31, 48), (47, 1030, 650), (24, 40, 578), (70, 530, 1100),
+    (300, 270, 1030)])
 @pytest.mark.parametrize("long", [False, True])
 def test_exact_in_blocks(isa, guard, rows, depth, columns, long):
     random = np.random.default_rng(rows)
