@@ -115,10 +115,10 @@ INLINE vf activate(vf x, int64_t activation)
 INLINE vf activate_grad(vf d, vf y, int64_t activation)
 {
     switch (activation) {
-    case ACT_RELU: return vpick_less(vset(0), y, d, vset(0));
+    case ACT_RELU: return vpick_less(vset(0), y, vheld(d), vset(0));
     case ACT_SIGMOID: return d * y * (vset(1) - y);
     case ACT_TANH: return d * (vset(1) - y * y);
-    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), d, vset(0)), vset(0));
+    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vheld(d), vset(0)), vset(0));
     default: return d;
     }
 }

@@ -87,6 +87,17 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
+/* x, in a register: the compiler neither reads it again nor makes its load a part of a masked move, which waits for the mask. */
+SIMD vf vheld(vf x)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(x));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(x));
+#endif
+    return x;
+}
+
 /* A store past the caches, where p is aligned as a vector is; after the last ones, before another thread may read: vstreams_end. */
 #if defined(__AVX512F__)
 SIMD void vstream(float *p, vf x) { _mm512_stream_ps(p, x); }

@@ -1,18 +1,12 @@
-/* Normalisation by the statistics of each row. LAYER_TOGETHER rows are read together where there are as many, so that their sums do not
-   wait for one another. */
+/* Normalisation by the statistics of each row. Some rows are read together where there are as many, so that their sums do not wait for one
+   another: in the gradient two, as they and the next two lie in the first cache. Memory is kept busy all the time: while rows are read the
+   lines of their results are fetched, and while these are stored, the next rows. */
 #include "kernel.h"
 
-enum { LAYER_ROWS = 32, LAYER_TOGETHER = 4 };
-
-/* Makes the compiler keep x in a register rather than read it again. */
-#if defined(__x86_64__)
-#define KEEP(x) __asm__("" : "+x"(x))
-#else
-#define KEEP(x) (void)(x)
-#endif
+enum { LAYER_ROWS = 32, LAYER_TOGETHER = 4, GRAD_TOGETHER = 2 };
 
 /* In one pass: the sums of the differences from a guess, which is the mean of a sixteenth of the row, and of their squares. What the guess is
-   off by has a square of at most 16 times the variance. The rows after these are fetched while these are stored. */
+   off by has a square of at most 16 times the variance. */
 INLINE void normalize_rows(float *y, float *means, float *inverses, const float *x, const float *gamma, const float *beta, int64_t n,
                            int64_t centred, float epsilon, const int rows)
 {
@@ -29,6 +23,7 @@ INLINE void normalize_rows(float *y, float *means, float *inverses, const float 
     }
     EACH_OF_SUM16(k, j, width, n, {
         for (int r = 0; r < rows; r++) {
+            __builtin_prefetch(y + r * n + j, 1);
             const vf d = vload_or(x + r * n + j, width, guess[r]) - mean[r];
             sum[r][k] += d;
             square[r][k] = vfma(d, d, square[r][k]);
@@ -78,16 +73,16 @@ KERNEL(layer_normalize, a->rows, a->columns * 2 + 40,
 INLINE void normalize_rows_grad(float *d_x, float *sums, float *products, const float *d_y, const float *x, const float *means, const float *inverses,
                                 const float *gamma, int64_t n, int64_t centred, const int rows)
 {
-    vf sum[LAYER_TOGETHER][SUM16] = {{{0}}}, product[LAYER_TOGETHER][SUM16] = {{{0}}}, mean[LAYER_TOGETHER], inverse[LAYER_TOGETHER];
-    vf from_mean[LAYER_TOGETHER], from_x[LAYER_TOGETHER];
+    vf sum[GRAD_TOGETHER][SUM16] = {{{0}}}, product[GRAD_TOGETHER][SUM16] = {{{0}}}, mean[GRAD_TOGETHER], inverse[GRAD_TOGETHER];
+    vf from_mean[GRAD_TOGETHER], from_x[GRAD_TOGETHER];
     for (int r = 0; r < rows; r++) mean[r] = vset(means[r]), inverse[r] = vset(inverses[r]);
     EACH_OF_SUM16(k, j, width, n, {
         vf s = vload_n(sums + j, width);
         vf p = vload_n(products + j, width);
         const vf scale = gamma ? vload_n(gamma + j, width) : vset(1);
         for (int r = 0; r < rows; r++) {
-            vf d = vload_n(d_y + r * n + j, width);           /* 0 in the lanes past the end */
-            KEEP(d);
+            if (d_x) __builtin_prefetch(d_x + r * n + j, 1);
+            const vf d = vheld(vload_n(d_y + r * n + j, width));      /* 0 in the lanes past the end */
             const vf c = (vload_n(x + r * n + j, width) - mean[r]) * d;
             sum[r][k] = gamma ? vfma(d, scale, sum[r][k]) : sum[r][k] + d;
             product[r][k] = gamma ? vfma(c, scale, product[r][k]) : product[r][k] + c;
@@ -105,6 +100,8 @@ INLINE void normalize_rows_grad(float *d_x, float *sums, float *products, const 
     EACH_VECTOR(j, width, n, {
         const vf scale = gamma ? vload_n(gamma + j, width) : vset(1);
         for (int r = 0; r < rows; r++) {
+            __builtin_prefetch(x + rows * n + j * rows + r * VL);
+            __builtin_prefetch(d_y + rows * n + j * rows + r * VL);
             const vf c = vload_n(x + r * n + j, width) - mean[r];
             vf d = vload_n(d_y + r * n + j, width);
             if (gamma) d *= scale;
@@ -139,8 +136,8 @@ KERNEL(layer_normalize_grad, pieces(a->rows, LAYER_ROWS), LAYER_ROWS * (a->colum
         memset(products, 0, (size_t)n * sizeof(float));
         int64_t i = q * LAYER_ROWS;
         if (gamma)
-            for (; i + LAYER_TOGETHER <= last; i += LAYER_TOGETHER) NORMALIZE_GRAD(gamma, LAYER_TOGETHER);
-        for (; i + LAYER_TOGETHER <= last; i += LAYER_TOGETHER) NORMALIZE_GRAD(0, LAYER_TOGETHER);
+            for (; i + GRAD_TOGETHER <= last; i += GRAD_TOGETHER) NORMALIZE_GRAD(gamma, GRAD_TOGETHER);
+        for (; i + GRAD_TOGETHER <= last; i += GRAD_TOGETHER) NORMALIZE_GRAD(0, GRAD_TOGETHER);
         for (; i < last; i++) NORMALIZE_GRAD(gamma, 1);
     }
 }
