@@ -10,7 +10,9 @@
 
 #include "kernel.h"
 
-enum { AHEAD = 1024 };           /* numbers that are fetched ahead of the arithmetic */
+/* Numbers that are fetched ahead of the arithmetic. Where it takes longer than memory, that is done out of the caches only, FAR numbers and
+   more, and for the result, too: two pages ahead, as the processor's own fetching stops at the end of each. */
+enum { AHEAD = 1024, FAR_AHEAD = 2048, FAR = 5 << 19 };
 
 /* The body for n vectors at i, each of `width` numbers: four at once where one costs enough for that to pay. */
 #define UNARY_LOOPS(cost, ...)                                                                                         \
@@ -23,11 +25,16 @@ enum { AHEAD = 1024 };           /* numbers that are fetched ahead of the arithm
 #define UNARY_OF(name, cost, options, expression)                                                                      \
     KERNEL(name, a->size, cost, float *y; const float *x; int64_t size; options)                                       \
     {                                                                                                                  \
+        const int far = a->size >= FAR;                                                                                \
         UNARY_LOOPS(cost, {                                                                                            \
             vf y[4];                                                                                                   \
+            if (n > 1 && far) UNROLL_ALL for (int k = 0; k < n; k++) {                                                 \
+                __builtin_prefetch(a->x + i + k * VL + FAR_AHEAD);                                                     \
+                __builtin_prefetch(a->y + i + k * VL + FAR_AHEAD, 1);                                                  \
+            }                                                                                                          \
             UNROLL_ALL for (int k = 0; k < n; k++) {                                                                   \
                 const vf x = vload_n(a->x + i + k * VL, width);                                                        \
-                __builtin_prefetch(a->x + i + k * VL + AHEAD);                                                         \
+                if (n == 1) __builtin_prefetch(a->x + i + k * VL + AHEAD);                                             \
                 y[k] = expression;                                                                                     \
             }                                                                                                          \
             UNROLL_ALL for (int k = 0; k < n; k++) vstore_n(a->y + i + k * VL, y[k], width);                           \
