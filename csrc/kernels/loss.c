@@ -28,7 +28,7 @@ KERNEL_BY_ROWS(softmax_cross_entropy, a->rows, a->columns * 5 + 30, a->rows, 1, 
     for (int64_t i = begin, rows; i < end; i += rows) {
         float sum[ROWS];
         rows = least(end - i, each);
-        exp_sums(0, 0, a->top + i, sum, a->x + i * a->columns, rows, a->columns);
+        exp_sums(0, 0, a->top + i, sum, a->x + i * a->columns, rows, a->columns, a->rows * a->columns, 0);
         for (int64_t r = 0; r < rows; r++) {
             const int32_t label = a->labels[i + r];
             a->scale[i + r] = 1 / sum[r];
@@ -138,7 +138,7 @@ KERNEL(distribution_cross_entropy, a->rows, a->columns * 7 + 40,
     const int64_t n = a->columns;
     const vf keep = vset((float)(1 - a->smoothing)), share = vset((float)(a->smoothing / (double)n));
     for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * n, *t = a->targets + i * n, top = largest(x, n), total = exp_sum(0, x, n, top);
+        const float *x = a->x + i * n, *t = a->targets + i * n, top = largest(x, n), total = exp_sum(0, x, n, top, 0, 0);
         const vf shift = vset(top), log_total = vset((float)log(total));
         vf sum[SUM16] = {{0}}, weight[SUM16] = {{0}};
         for (int64_t j = 0; j < n; j += 16)

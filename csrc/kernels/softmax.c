@@ -20,7 +20,7 @@ KERNEL(softmax, a->outer * pieces(a->inner, 16), a->columns * least(a->inner, 16
             const int64_t rows = least(end - i, each);
             const int fits = stride * rows * (int64_t)sizeof(float) <= FD_SCRATCH;
             float *terms = fits ? (float *)worker->scratch : to;
-            exp_sums(a->logarithm ? 0 : terms, stride, top, sum, x, rows, n);
+            exp_sums(a->logarithm ? 0 : terms, stride, top, sum, x, rows, n, a->outer * n, to);
             for (int64_t r = 0; r < rows; r++, x += n, to += n) {
                 const vf scale = vset(1 / sum[r]), high = vset(top[r]), shift = vset(a->logarithm ? (float)log(sum[r]) : 0);
                 if (a->logarithm) EACH_VECTOR(j, width, n, { vstore_n(to + j, vload_n(x + j, width) - high - shift, width); });
