@@ -111,14 +111,17 @@ INLINE vf activate(vf x, int64_t activation)
     }
 }
 
+/* a < b ? x : 0; with masks the load of x, were it a part of the move, would wait for the mask. */
+INLINE vf where_less(vf a, vf b, vf x) { return vpick_less(a, b, VL == 16 ? vheld(x) : x, vset(0)); }
+
 /* d times the derivative of an activation, from its result y. */
 INLINE vf activate_grad(vf d, vf y, int64_t activation)
 {
     switch (activation) {
-    case ACT_RELU: return vpick_less(vset(0), y, vheld(d), vset(0));
+    case ACT_RELU: return where_less(vset(0), y, d);
     case ACT_SIGMOID: return d * y * (vset(1) - y);
     case ACT_TANH: return d * (vset(1) - y * y);
-    case ACT_RELU6: return vpick_less(vset(0), y, vpick_less(y, vset(6), vheld(d), vset(0)), vset(0));
+    case ACT_RELU6: return where_less(vset(0), y, where_less(y, vset(6), d));
     default: return d;
     }
 }

@@ -87,7 +87,7 @@ SIMD vi viload_n(const int32_t *p, int64_t n)
 SIMD void vistore_n(int32_t *p, vi x, int64_t n) { for (int64_t i = 0; i < VL && i < n; i++) p[i] = x[i]; }
 #endif
 
-/* x, in a register: the compiler neither reads it again nor makes its load a part of a masked move, which waits for the mask. */
+/* x, in a register, so that the compiler does not read it again. */
 SIMD vf vheld(vf x)
 {
 #if defined(__AVX512F__)

@@ -49,7 +49,7 @@ enum { AHEAD = 1024, FAR_AHEAD = 2048, FAR = 5 << 19 };
         UNARY_LOOPS(cost, {                                                                                            \
             vf d_x[4];                                                                                                 \
             UNROLL_ALL for (int k = 0; k < n; k++) {                                                                   \
-                const vf d = vheld(vload_n(a->d_y + i + k * VL, width)), s_ = vload_n(a->s_ + i + k * VL, width);      \
+                const vf d = vload_n(a->d_y + i + k * VL, width), s_ = vload_n(a->s_ + i + k * VL, width);             \
                 d_x[k] = expression;                                                                                   \
             }                                                                                                          \
             UNROLL_ALL for (int k = 0; k < n; k++) vstore_n(a->d_x + i + k * VL, d_x[k], width);                       \

@@ -2,9 +2,9 @@
 #include "unary.h"
 
 UNARY(relu, 1, vrelu(x))
-UNARY_GRAD(relu_grad, 1.5, y, vpick_less(vset(0), y, d, vset(0)))
+UNARY_GRAD(relu_grad, 1.5, y, activate_grad(d, y, ACT_RELU))
 UNARY(relu6, 1, vlesser(vset(6), vrelu(x)))
-UNARY_GRAD(relu6_grad, 1.5, y, vpick_less(vset(0), y, vpick_less(y, vset(6), d, vset(0)), vset(0)))
+UNARY_GRAD(relu6_grad, 1.5, y, activate_grad(d, y, ACT_RELU6))
 UNARY_OF(leaky_relu, 1, double negative_slope;, vpick_less(x, vset(0), x * vset((float)a->negative_slope), x))
 UNARY_GRAD_OF(leaky_relu_grad, 1.5, x, double negative_slope;, vpick_less(x, vset(0), d * vset((float)a->negative_slope), d))
 UNARY_OF(elu, 4, double alpha;, vpick_less(x, vset(0), vset((float)a->alpha) * vexpm1(x), x))
