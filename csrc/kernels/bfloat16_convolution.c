@@ -27,12 +27,20 @@ static void gather_rounded(const patches *a, uint32_t *to, int64_t to_row, int64
     for (int64_t i = 0; i < n && depth % 2; i++) ((uint16_t *)(to + i * to_row))[depth] = 0;
 }
 
-/* t for the patches of n pixels and `columns` columns, as multiply_patches of convolution.c does; a panel has `panel` pairs. */
+/* Where the images of the pixels from `pixel` on begin, roughly. */
+INLINE const char *images_of(const patches *a, int64_t pixel)
+{
+    return (const char *)(a->images + pixel * a->height * a->width / (a->out_height * a->out_width) * a->channels);
+}
+
+/* t for the patches of n pixels and `columns` columns, as multiply_patches of convolution.c does; a panel has `panel` pairs. The first
+   columns fetch what t.later says, the last ones the next images. */
 static void multiply_rounded(const patches *a, pair_tile t, int64_t depth, int64_t pixel, int64_t n, int64_t columns, int64_t panel,
                              char *scratch)
 {
     const pair_tile whole = t;
     const int64_t parts = most(pieces(depth, PAIR_PATCH_DEPTH), 1), part = most(pieces(pieces(depth, parts), 2) * 2, 2);
+    const char *soon = images_of(a, pixel + n), *end = images_of(a, pixel + 2 * n);
     t.a = (uint32_t *)scratch, t.a_depth = 1;
     for (int64_t first = 0; first == 0 || first < depth; first += part) {
         const int64_t some = least(part, depth - first);
@@ -48,8 +56,10 @@ static void multiply_rounded(const patches *a, pair_tile t, int64_t depth, int64
             t.bias = last && whole.bias ? whole.bias + column : 0;
             t.columns = least(columns - column, PANEL);
             t.ahead = column + PANEL < columns ? panel : 0;
+            t.later = t.ahead ? (column || first ? 0 : whole.later) : soon < end ? soon : 0;
             pair_multiply(&t, n);
         }
+        soon += 64 * t.pairs * pieces(n, PAIR_ROWS);
     }
 }
 
@@ -216,14 +226,17 @@ KERNEL(conv2d_d_images_bf16, shares(CLASS_SHARES(a, PAIR_PATCHES)),
                 .out = classes == 1 ? a->d_images + pixel * a->channels + g * columns + column : result,
                 .out_row = classes == 1 ? a->channels : m,
                 .b = a->panels + (g * panels * PANEL + column) * pairs + before * PANEL,
+                .later = classes == 1 ? 0 : /* a share of the lines of the next positions of all classes */
+                    (const char *)(a->d_images + ((pixel + n) * classes + class * n) * a->channels),
             };
             multiply_rounded(&p, t, v.n * h.n * taken, pixel, n, m, PANEL * pairs,
                              worker->scratch + PAIR_PATCHES * PAIR_SUM_COLUMNS * sizeof(float));
+            int64_t image = pixel / row / rows, y = pixel / row % rows, x = pixel % row;
             for (int64_t j = 0; classes > 1 && j < n; j++) {
-                const int64_t y = (pixel + j) / row % rows * a->stride_height + cy, x = (pixel + j) % row * a->stride_width + cx;
-                const int64_t image = (pixel + j) / row / rows;
-                memcpy(a->d_images + ((image * a->height + y) * a->width + x) * a->channels + g * columns + column,
-                       result + j * m, (size_t)m * sizeof(float));
+                const int64_t place = (image * a->height + y * a->stride_height + cy) * a->width + x * a->stride_width + cx;
+                memcpy(a->d_images + place * a->channels + g * columns + column, result + j * m, (size_t)m * sizeof(float));
+                if (++x == row) x = 0, y++;
+                if (y == rows) y = 0, image++;
             }
         }
     }
@@ -353,11 +366,17 @@ KERNEL(conv2d_d_kernel_bf16, pieces(a->batch * a->out_height * a->out_width, a->
                 gradient_pairs(panel + q * PAIR_SUMMED / 2, d_z ? d_z + at : 0, d_bias ? d_bias + q : 0, a->d_out + at,
                                a->out ? a->out + at : 0, n, least(m - q, PANEL), a->filters, a->activation);
             }
+            /* The next pixels are fetched meanwhile: their images, then their gradients. */
+            const int64_t next = pixel + n < stop ? pixel + n : (i + 1) / row_parts / column_parts / a->groups * a->piece;
+            const char *soon = images_of(&p, next), *end = images_of(&p, next + n), *gradients = (const char *)(a->d_out + next * a->filters);
             for (int64_t r = 0; r < rows; r += PAIR_SUM_TILE)    /* what these rows read of the patches stays in L1 */
                 for (int64_t q = 0; q < m; q += PANEL) {
                     t.a = scratch + r, t.b = panel + q * PAIR_SUMMED / 2, t.columns = least(m - q, PANEL);
                     t.out = a->d_kernel + (index * depth + row + r) * a->filters + first + q;
+                    t.later = soon < end ? soon : 0;
                     pair_multiply(&t, least(rows - r, PAIR_SUM_TILE));
+                    soon += 64 * t.pairs * pieces(least(rows - r, PAIR_SUM_TILE), PAIR_ROWS);
+                    if (soon >= end && gradients) soon = gradients, end = gradients + 4 * n * a->filters, gradients = 0;
                 }
         }
     }

@@ -9,10 +9,10 @@ enum {
     POINTS = 36,
     WINDOW = APART(POINTS * CHUNK / 2),      /* pairs from tile to tile */
     PRODUCTS = APART(POINTS * CHUNK),        /* floats from tile to tile; pairs from two tiles to the next two */
-    KERNEL_POINT = APART(CHUNK / 2 * CHUNK), /* pairs from point to point of a kernel */
+    KERNEL_PAIRS = CHUNK / 2 * PRODUCTS,           /* pairs of a kernel of 64 channels by 64 filters */
     OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
     SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
-    GRADIENT_POINT = APART(SUM_TILES / 2 * CHUNK),
+    TAP = APART(CHUNK * CHUNK),              /* floats from place to place of a kernel turned */
 };
 
 #ifdef __clang__
@@ -21,17 +21,42 @@ enum {
 #define ROLLED _Pragma("GCC unroll 1")
 #endif
 
-/* The size x size numbers (which, k), which 0 or 1, to all points, pairs of both from `to` on, `point` pairs apart. */
+/* x in a register: else the compiler may read it from memory for each use. */
+#ifdef __x86_64__
+#define KEEP(x) __asm__("" : "+v"(x))
+#else
+#define KEEP(x) __asm__("" : "+w"(x))
+#endif
+
+/* The size x size numbers (which, k), which 0 or 1, to all points, pairs of both from `to` on, `point` pairs apart: columns, then rows. */
 #define TO_PAIRS(to, point, number, size, transform, join)                                                             \
     do {                                                                                                               \
-        vf x[2 * POINTS];                                                                                              \
-        int both = 2;                                                                                                  \
-        __asm__("" : "+r"(both));             /* else the transform is there twice */                                  \
-        for (int which = 0; which < both; which++) {                                                                   \
-            float *at_points = (float *)(x + which * POINTS);                                                          \
-            TO_POINTS(at_points, VL, number(which, i * (size) + j), 4, 0, 3, size, transform)                          \
+        uint32_t *out = (to);                                                                                          \
+        vf half[2][6][size];                                                                                           \
+        for (int which = 0; which < 2; which++)                                                                        \
+            ROLLED for (int j = 0; j < (size); j++) {                                                                  \
+                vf line[size];                                                                                         \
+                UNROLL for (int i = 0; i < (size); i++) line[i] = number(which, i * (size) + j);                       \
+                UNROLL for (int r = 0; r < 3; r++) {                                                                   \
+                    vf low, high;                                                                                      \
+                    transform(&low, &high, line, 4, r);                                                                \
+                    half[which][2 * r][j] = low, half[which][2 * r + 1][j] = high;                                     \
+                }                                                                                                      \
+            }                                                                                                          \
+        ROLLED for (int i = 0; i < 6; i++) {                                                                           \
+            vf line[2][size];                                                                                          \
+            for (int which = 0; which < 2; which++)                                                                    \
+                for (int j = 0; j < (size); j++) {                                                                     \
+                    line[which][j] = half[which][i][j];                                                                \
+                    KEEP(line[which][j]);                     /* else it is loaded for every use */                    \
+                }                                                                                                      \
+            UNROLL for (int s = 0; s < 3; s++) {                                                                       \
+                vf low[2], high[2];                                                                                    \
+                for (int which = 0; which < 2; which++) transform(&low[which], &high[which], line[which], 4, s);       \
+                vustore(out + (6 * i + 2 * s) * (point), join(low[0], low[1]));                                        \
+                vustore(out + (6 * i + 2 * s + 1) * (point), join(high[0], high[1]));                                  \
+            }                                                                                                          \
         }                                                                                                              \
-        ROLLED for (int k = 0; k < POINTS; k++) vustore((to) + k * (point), join(x[k], x[POINTS + k]));                \
     } while (0)
 
 /* ---- windows ---- */
@@ -83,98 +108,7 @@ INLINE int64_t pixels_until(const sight *s, int64_t tile) { return tile * s->hei
 
 INLINE int64_t winograd_tiles(int64_t batch, int64_t height, int64_t width) { return batch * pieces(height, 4) * pieces(width, 4); }
 
-/* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
-KERNEL(winograd4x4_images_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * pieces(a->channels, CHUNK),
-       (double)a->block * CHUNK * POINTS * 1.5,
-    uint32_t *v;          /* (chunks of channels, tiles, points, 32), and 16 zeros behind each tile */
-    const float *images;  /* (batch, height, width, channels) */
-    int64_t batch;
-    int64_t height;
-    int64_t width;
-    int64_t channels;
-    int64_t out_height;
-    int64_t out_width;
-    int64_t top;
-    int64_t left;
-    int64_t block;)
-{
-    const uint32_t state = flush_denormals();
-    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), chunks = pieces(a->channels, CHUNK);
-    const sight s = { a->images, a->height, a->width, a->channels, pieces(a->out_height, 4), pieces(a->out_width, 4), a->top, a->left };
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
-        const int64_t n = least(tiles - tile, a->block);
-        uint32_t *v = a->v + (first / CHUNK * tiles + tile) * WINDOW;
-        if (count < CHUNK) memset(v, 0, (size_t)(n * WINDOW) * sizeof(uint32_t));
-        else for (int64_t k = 1; k <= n; k++) memset(v + k * WINDOW - 16, 0, 16 * sizeof(uint32_t));
-        transform_windows(v, &s, tile, n, first, count, (float *)worker->scratch);
-    }
-    keep_denormals(state);
-}
-
-/* ---- the kernel ---- */
-
-/* Number (place, channel, filter) is at place * k->place + channel * k->row + filter * k->column, one of row and column being 1; with
-   `flipped` the places are taken from the last to the first. */
-typedef struct numbers {
-    const float *kernel;
-    int64_t place, row, column, flipped;
-} numbers;
-
-#define PARTLY(s, k) vload_part(at[s][k] + c, part)
-
-/* `rows` channels by `columns` filters from these on at all points: u[point][panel][channel / 2][PANEL]. */
-static void transform_kernel(uint32_t *u, const numbers *t, float *turned, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
-{
-    const float *from = t->kernel + channel * t->row + filter * t->column, *at[2][9];
-    int64_t place = t->place, row = t->row;
-    if (t->column != 1) {
-        for (int64_t k = 0; k < 9; k++)
-            for (int64_t i = 0; i < rows; i += VL)
-                for (int64_t j = 0; j < columns; j += VL) {
-                    vf x[VL];
-                    tile_turn(x, from + k * place + i + j * t->column, t->column, columns - j, rows - i);
-                    for (int64_t q = 0; q < least(rows - i, VL); q++) vstore(turned + k * 2 * KERNEL_POINT + (i + q) * CHUNK + j, x[q]);
-                }
-        from = turned, place = 2 * KERNEL_POINT, row = CHUNK;
-    }
-    for (int64_t i = 0; i < rows; i++, from += row) {
-        for (int k = 0; k < 9; k++) at[i % 2][k] = from + (t->flipped ? 8 - k : k) * place;
-        if (i % 2 == 0 && i + 1 < rows) continue;
-        if (i % 2 == 0) for (int k = 0; k < 9; k++) at[1][k] = zeros;
-        for (int64_t c = 0; c < columns; c += VL) {
-            const vpart part = vpart_of(columns - c);
-            TO_PAIRS(u + c / PANEL * (CHUNK / 2 * PANEL) + i / 2 * PANEL + c % PANEL, KERNEL_POINT, PARTLY, 3, kernel_pair, vpairs);
-        }
-    }
-}
-
-/* All of the kernel at all points, where several blocks of tiles want it.  One item: 64 channels by 64 filters. */
-KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 3.0 * CHUNK * CHUNK * POINTS,
-    uint32_t *u;          /* (chunks of filters, chunks of channels, points, 2 panels, 32, 32), and 16 zeros behind each point */
-    const float *kernel;  /* (9, channels, filters) by strides */
-    int64_t channels;
-    int64_t filters;
-    int64_t place;
-    int64_t row;
-    int64_t column;
-    int64_t flipped;)
-{
-    const uint32_t state = flush_denormals();
-    const int64_t chunks = pieces(a->channels, CHUNK);
-    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
-        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
-        uint32_t *u = a->u + i * POINTS * KERNEL_POINT;
-        if (least(rows, columns) < CHUNK) memset(u, 0, POINTS * KERNEL_POINT * sizeof(uint32_t));
-        else for (int64_t k = 1; k <= POINTS; k++) memset(u + k * KERNEL_POINT - 16, 0, 16 * sizeof(uint32_t));
-        transform_kernel(u, &kernel, (float *)worker->scratch, channel, filter, rows, columns);
-    }
-    keep_denormals(state);
-}
-
-/* ---- products, and what is fetched meanwhile: they leave the memory idle ---- */
+/* ---- what is fetched during products and transforms, which leave the memory idle ---- */
 
 typedef struct later {                         /* runs of `left` rows of 64 numbers, `row` apart */
     struct { const float *at; int64_t row, left; } run[3];
@@ -200,21 +134,119 @@ INLINE void fetch_now(later *f, int64_t n)
     }
 }
 
+/* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
+KERNEL(winograd4x4_images_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * pieces(a->channels, CHUNK),
+       (double)a->block * CHUNK * POINTS * 1.5,
+    uint32_t *v;          /* (chunks of channels, tiles, points, 32), and 16 zeros behind each tile */
+    const float *images;  /* (batch, height, width, channels) */
+    int64_t batch;
+    int64_t height;
+    int64_t width;
+    int64_t channels;
+    int64_t out_height;
+    int64_t out_width;
+    int64_t top;
+    int64_t left;
+    int64_t block;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), chunks = pieces(a->channels, CHUNK);
+    const sight s = { a->images, a->height, a->width, a->channels, pieces(a->out_height, 4), pieces(a->out_width, 4), a->top, a->left };
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
+        const int64_t n = least(tiles - tile, a->block);
+        uint32_t *v = a->v + (first / CHUNK * tiles + tile) * WINDOW;
+        if (count < CHUNK) memset(v, 0, (size_t)(n * WINDOW) * sizeof(uint32_t));
+        else for (int64_t k = 1; k <= n; k++) memset(v + k * WINDOW - 16, 0, 16 * sizeof(uint32_t));
+        const int64_t j = i + 1, next = pixels_until(&s, j / chunks * a->block), stop = pixels_until(&s, least(j / chunks * a->block + n, tiles));
+        later ahead = { .now = 0, .rows = 0 };
+        fetch_later(&ahead, 0, a->images + next * a->channels + j % chunks * CHUNK, a->channels, stop - next);
+        for (int64_t k = 0; k < n; k++) {
+            fetch_now(&ahead, pieces(stop - next, n));
+            transform_windows(v + k * WINDOW, &s, tile + k, 1, first, count, (float *)worker->scratch);
+        }
+    }
+    keep_denormals(state);
+}
+
+/* ---- the kernel ---- */
+
+/* Number (place, channel, filter) is at place * k->place + channel * k->row + filter * k->column, one of row and column being 1; with
+   `flipped` the places are taken from the last to the first. */
+typedef struct numbers {
+    const float *kernel;
+    int64_t place, row, column, flipped;
+} numbers;
+
+#define PARTLY(s, k) vload_part(at[s][k] + c, part)
+
+/* `rows` channels by `columns` filters from these on at all points: u[channel / 2][point][CHUNK]. */
+static void transform_kernel(uint32_t *u, const numbers *t, float *turned, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
+{
+    const float *from = t->kernel + channel * t->row + filter * t->column, *at[2][9];
+    int64_t place = t->place, row = t->row;
+    if (t->column != 1) {
+        for (int64_t k = 0; k < 9; k++)
+            for (int64_t i = 0; i < rows; i += VL)
+                for (int64_t j = 0; j < columns; j += VL) {
+                    vf x[VL];
+                    tile_turn(x, from + k * place + i + j * t->column, t->column, columns - j, rows - i);
+                    for (int64_t q = 0; q < least(rows - i, VL); q++) vstore(turned + k * TAP + (i + q) * CHUNK + j, x[q]);
+                }
+        from = turned, place = TAP, row = CHUNK;
+    }
+    for (int64_t i = 0; i < rows; i++, from += row) {
+        for (int k = 0; k < 9; k++) at[i % 2][k] = from + (t->flipped ? 8 - k : k) * place;
+        if (i % 2 == 0 && i + 1 < rows) continue;
+        if (i % 2 == 0) for (int k = 0; k < 9; k++) at[1][k] = zeros;
+        for (int64_t c = 0; c < columns; c += VL) {
+            const vpart part = vpart_of(columns - c);
+            TO_PAIRS(u + i / 2 * PRODUCTS + c, CHUNK, PARTLY, 3, kernel_pair, vpairs);
+        }
+    }
+}
+
+/* All of the kernel at all points, where several blocks of tiles want it.  One item: 64 channels by 64 filters. */
+KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 3.0 * CHUNK * CHUNK * POINTS,
+    uint32_t *u;          /* (chunks of filters, chunks of channels, 32, points, 64), and 16 zeros behind each pair of channels */
+    const float *kernel;  /* (9, channels, filters) by strides */
+    int64_t channels;
+    int64_t filters;
+    int64_t place;
+    int64_t row;
+    int64_t column;
+    int64_t flipped;)
+{
+    const uint32_t state = flush_denormals();
+    const int64_t chunks = pieces(a->channels, CHUNK);
+    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
+        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
+        uint32_t *u = a->u + i * KERNEL_PAIRS;
+        if (least(rows, columns) < CHUNK) memset(u, 0, KERNEL_PAIRS * sizeof(uint32_t));
+        else for (int64_t k = 1; k <= CHUNK / 2; k++) memset(u + k * PRODUCTS - 16, 0, 16 * sizeof(uint32_t));
+        transform_kernel(u, &kernel, (float *)worker->scratch, channel, filter, rows, columns);
+    }
+    keep_denormals(state);
+}
+
+/* ---- products ---- */
+
 #if defined(__AVX512BF16__)
 enum { ROWS = 6, STEP = 8 };                   /* rows of a tile; pairs from fetch to fetch */
 
 /* `rows` rows of multiply(), 64 columns: what pair_multiply does, but with so few terms the way into it would take a tenth of the time. */
-INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, const int64_t panel,
-                          int64_t pairs, int64_t accumulate, const int rows, later *ahead, int64_t share)
+INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs, int64_t accumulate, const int rows, later *ahead, int64_t share)
 {
     vf sum[ROWS][4];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int k = 0; k < 4; k++) sum[i][k] = accumulate ? vload(out + i * PRODUCTS + k * VL) : vset(0);
     for (; pairs > 0; pairs -= STEP) {
         fetch_now(ahead, share);
-        ROLLED for (int64_t p = least(pairs, STEP); p > 0; p--, a += a_depth, b += PANEL) {
+        ROLLED for (int64_t p = least(pairs, STEP); p > 0; p--, a += a_depth, b += PRODUCTS) {
             vu v[4];
-            UNROLL for (int k = 0; k < 4; k++) v[k] = vuload(b + k / 2 * panel + k % 2 * VL);
+            UNROLL for (int k = 0; k < 4; k++) v[k] = vuload(b + k * VL);
             UNROLL for (int i = 0; i < rows; i++) {
                 const vu x = (vu)viset((int32_t)a[i * a_row]);
                 UNROLL for (int k = 0; k < 4; k++) sum[i][k] = vdot2(x, v[k], sum[i][k]);
@@ -226,16 +258,15 @@ INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, co
 }
 #endif
 
-/* out[i, j] (+)= sum of products of pairs of a (rows, pairs) and b, two panels of `panel` pairs: of 64 columns or fewer. */
-INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, const int64_t panel,
-                     int64_t pairs, int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
+/* out[i, j] (+)= sum of products of pairs of a (rows, pairs) and b (pairs, columns), rows of out and b being PRODUCTS apart; at most 64 columns. */
+INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs, int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
 {
 #if defined(__AVX512BF16__)
     if (columns == CHUNK) {
         const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * pieces(pairs, STEP)), size = rows / n, larger = rows % n;
         for (int64_t i = 0; i < n; i++) {
             const int64_t own = size + (i < larger);
-#define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, panel, pairs, accumulate, r, ahead, share); break;
+#define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, pairs, accumulate, r, ahead, share); break;
             switch (own) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
 #undef CASE
             out += own * PRODUCTS, a += own * a_row;
@@ -243,9 +274,11 @@ INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const i
         return;
     }
 #endif
-    pair_tile t = { .out_row = PRODUCTS, .a = a, .a_row = a_row, .a_depth = a_depth, .pairs = pairs, .accumulate = accumulate };
-    for (int64_t j = 0; j < columns; j += PANEL, b += panel) {
-        t.out = out + j, t.b = b, t.columns = least(columns - j, PANEL);
+    uint32_t panel[CHUNK / 2 * PANEL];
+    pair_tile t = { .out_row = PRODUCTS, .a = a, .a_row = a_row, .a_depth = a_depth, .b = panel, .pairs = pairs, .accumulate = accumulate };
+    for (int64_t j = 0; j < columns; j += PANEL) {
+        for (int64_t p = 0; p < pairs; p++) memcpy(panel + p * PANEL, b + p * PRODUCTS + j, PANEL * sizeof(uint32_t));
+        t.out = out + j, t.columns = least(columns - j, PANEL);
         pair_multiply(&t, rows);
     }
 }
@@ -315,8 +348,8 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
     const sight from = { a->images, a->height, a->width, a->channels, down, across, a->top, a->left };
     const sight to = { 0, a->out_height, a->out_width, a->filters, down, across, 0, 0 };
     const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
-    float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 18 * KERNEL_POINT;
-    uint32_t *own_u = (uint32_t *)(patch + POINTS * CHUNK), *own_v = own_u + POINTS * KERNEL_POINT;
+    float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 9 * TAP;
+    uint32_t *own_u = (uint32_t *)(patch + POINTS * CHUNK), *own_v = own_u + KERNEL_PAIRS;
     const int64_t own = chunks * a->block <= OWN_TILES ? chunks : 1;                         /* chunks of windows kept for all filters */
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i % blocks * a->block, n = least(tiles - tile, a->block), part = i / blocks;
@@ -334,21 +367,21 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
                 uint32_t *here = own_v + chunk % own * a->block * WINDOW;
                 if (!a->v && (g == first_group || own < chunks)) transform_windows(here, &from, tile, n, first, count, patch);
                 const uint32_t *v = a->v ? a->v + (chunk * tiles + tile) * WINDOW : here;
-                const uint32_t *u = a->u ? a->u + (g * chunks + chunk) * POINTS * KERNEL_POINT : own_u;
+                const uint32_t *u = a->u ? a->u + (g * chunks + chunk) * KERNEL_PAIRS : own_u;
                 if (!a->u) transform_kernel(own_u, &kernel, turned, first, g * CHUNK, count, columns);
                 const int64_t soon = chunk + 1 < chunks, more = g + 1 < stop_group || tile + n == tiles;
                 const int64_t soon_g = soon ? g : more ? least(g + 1, groups - 1) : first_group;
                 const float *soon_taps = a->kernel + soon * (first + CHUNK) * a->row + soon_g * CHUNK * a->column;
-                for (int64_t p = 0; p < POINTS; p++, u += KERNEL_POINT) {
+                for (int64_t p = 0; p < POINTS; p++, u += CHUNK) {
                     const int64_t share = chunk * POINTS + p, tap = p * taps;
                     later ahead = { .now = 0, .rows = 0 };
                     fetch_later(&ahead, 0, out_lines + share * out_share * a->filters, a->filters, least(out_share, pixels - share * out_share));
                     if (a->v) fetch_later(&ahead, 1, (const float *)v + (p + 2) / 2 * CHUNK, WINDOW, p % 2 ? 0 : n);
                     else fetch_later(&ahead, 1, next_images + share * image_share * CHUNK, CHUNK,
                                      g == first_group ? least(image_share, image_rows - share * image_share) : 0);
-                    if (a->u) fetch_later(&ahead, 2, (const float *)(u + KERNEL_POINT), CHUNK, CHUNK / 2);
+                    if (a->u) fetch_later(&ahead, 2, (const float *)(u + CHUNK), PRODUCTS, CHUNK / 2);
                     else fetch_later(&ahead, 2, soon_taps + tap / CHUNK * a->place + tap % CHUNK * tap_row, tap_row, taps);
-                    multiply(products + p * CHUNK, v + p * (CHUNK / 2), WINDOW, 1, u, CHUNK / 2 * PANEL, pieces(count, 2), columns, chunk > 0, n,
+                    multiply(products + p * CHUNK, v + p * (CHUNK / 2), WINDOW, 1, u, pieces(count, 2), columns, chunk > 0, n,
                              &ahead);
                 }
             }
@@ -409,8 +442,7 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height,
                     for (int64_t e = 0; e < 2; e++)
                         find_window(at[e], &d, tile + q + e, tile + n, 4, filter, columns, VL, patch + e * POINTS * CHUNK);
                     for (int64_t c = 0; c < columns; c += VL)
-                        TO_PAIRS(z + c / PANEL * (SUM_TILES / 2 * PANEL) + q / 2 * PANEL + c % PANEL, GRADIENT_POINT, BESIDE, 4, gradient_pair,
-                                 vpairs);
+                        TO_PAIRS(z + q / 2 * PRODUCTS + c, CHUNK, BESIDE, 4, gradient_pair, vpairs);
                 }
             const int64_t last = tile + n == stop, j = i + last, next = last ? j / chunks * a->piece : tile + n, after = least(tiles, next + group);
             const float *images = a->images + pixels_until(&x, next) * a->channels + j % channel_chunks * CHUNK;
@@ -422,8 +454,7 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height,
                 fetch_later(&ahead, 0, images + p * image_share * a->channels, a->channels, image_share);
                 fetch_later(&ahead, 1, d_out + p * d_share * a->filters, a->filters, d_share);
                 fetch_later(&ahead, 2, to + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, last ? taps : 0);
-                multiply(sums + p * CHUNK, v + p * CHUNK, 1, PRODUCTS, z + p * GRADIENT_POINT, SUM_TILES / 2 * PANEL, pieces(n, 2), columns,
-                         tile > begin_tile, rows, &ahead);
+                multiply(sums + p * CHUNK, v + p * CHUNK, 1, PRODUCTS, z + p * CHUNK, pieces(n, 2), columns, tile > begin_tile, rows, &ahead);
             }
         }
         for (int64_t c = 0; c < rows; c++, to += a->filters)

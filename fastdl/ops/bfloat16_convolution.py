@@ -128,7 +128,7 @@ def winograd_bf16(out, images, panels, bias, *, batch, height, width, channels, 
 # direct sum's is 0.24 %.
 
 WINDOW = 36 * CHUNK // 2 + 16               # pairs of a tile's window
-KERNEL = 36 * (CHUNK // 2 * CHUNK + 16)     # and of a kernel of 64 channels by 64 filters
+KERNEL = CHUNK // 2 * (36 * CHUNK + 16)     # and of a kernel of 64 channels by 64 filters
 
 
 def _at_points(images, size, matrix, out_height, out_width, top, left):
@@ -150,13 +150,11 @@ def winograd4x4_images_bf16(v, images, *, batch, height, width, channels, out_he
 @twin(error=2 ** -7, pairs=True)
 def winograd4x4_pack_bf16(u, kernel, *, channels, filters, **taps):
     found = winograd.kernel_at_points(kernel, channels, filters, tile=4, **taps).reshape(36, channels, filters)
-    u = u.reshape(-1, -(-channels // CHUNK), 36, CHUNK // 2 * CHUNK + 16)
+    u = u.reshape(-1, -(-channels // CHUNK), CHUNK // 2, 36 * CHUNK + 16)
     u[...] = 0
     for g, k in np.ndindex(u.shape[:2]):
-        part = np.zeros((36, CHUNK // 2, CHUNK), "uint32")
-        own = pairs(found[:, k * CHUNK:(k + 1) * CHUNK, g * CHUNK:(g + 1) * CHUNK])
-        part[:, :own.shape[1], :own.shape[2]] = own
-        u[g, k, :, :-16] = part.reshape(36, -1, 2, linear.PANEL).swapaxes(1, 2).reshape(36, -1)
+        part = pairs(found[:, k * CHUNK:(k + 1) * CHUNK, g * CHUNK:(g + 1) * CHUNK])
+        u[g, k, :part.shape[1], :-16].reshape(-1, 36, CHUNK)[..., :part.shape[2]] = part.swapaxes(0, 1)
 
 
 def _flops4x4(**sizes):
@@ -177,8 +175,8 @@ def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_
         winograd4x4_pack_bf16(u, kernel, channels=channels, filters=filters, place=place, row=row, column=column, flipped=flipped)
     v = v.reshape(chunks, tiles, WINDOW)[..., :-16].reshape(chunks, tiles, 36, CHUNK // 2, 1)
     x = unpaired(v, CHUNK)[..., 0].transpose(2, 1, 0, 3).reshape(36, tiles, -1)[..., :channels]
-    u = u.reshape(-1, chunks, 36, KERNEL // 36)[..., :-16].reshape(-1, chunks, 36, 2, CHUNK // 2, linear.PANEL)
-    g = unpaired(u, CHUNK).transpose(2, 1, 4, 0, 3, 5).reshape(36, chunks * CHUNK, -1)[:, :channels, :filters]
+    u = u.reshape(-1, chunks, CHUNK // 2, 36 * CHUNK + 16)[..., :-16].reshape(-1, chunks, CHUNK // 2, 36, CHUNK).swapaxes(2, 3)
+    g = unpaired(u, CHUNK).transpose(2, 1, 3, 0, 4).reshape(36, chunks * CHUNK, -1)[:, :channels, :filters]
     y = (x.astype(out.dtype) @ g.astype(out.dtype)).reshape(6, 6, -1, filters)
     y = winograd.both(winograd.matrices(4)[0].T, y).reshape(4, 4, batch, -(-out_height // 4), -(-out_width // 4), filters)
     y = y.transpose(2, 3, 0, 4, 1, 5)

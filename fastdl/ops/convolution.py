@@ -334,15 +334,18 @@ class Conv2D(Windows, Op):
                 width = max(d_out.shape[2], 1)
                 piece = -(-piece // width) * width
             count = -(-self.pixels // piece)
-            parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
+            parts, bias_parts = d_kernel, d_bias
+            if count != 1:
+                parts, bias_parts = self.empty((count, size)), self.empty((count, filters)) if d_bias is not None else None
             arrays = parts, bias_parts, d_z, d_out, self.out if self.act else None, self.images
             if few:
                 kernels.conv2d_d_kernel_few_channels(*arrays, **self.undilated(), filters=filters, activation=self.act, piece=piece)
             else:
                 conv2d_d_kernel = kernels.conv2d_d_kernel_bf16 if self.bfloat16 else kernels.conv2d_d_kernel
                 conv2d_d_kernel(*arrays, **self.sizes, filters=filters, groups=self.groups, activation=self.act, piece=piece)
-            kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
-            if d_bias is not None:
+            if count != 1:
+                kernels.sum_parts(d_kernel, parts, outer=1, count=count, size=size)
+            if count != 1 and d_bias is not None:
                 kernels.sum_parts(d_bias, bias_parts, outer=1, count=count, size=filters)
         else:
             d_z = d_out if d_z is None else d_z
