@@ -207,11 +207,17 @@ INLINE int64_t wanted_tiles(const tiling *t, int64_t tile, int64_t *n, int far_r
     return begin - tile;
 }
 
+INLINE int64_t tiles_of(int64_t batch, int64_t height, int64_t width, int64_t m) { return batch * pieces(height, m) * pieces(width, m); }
+
+/* Pixels before a tile, were all of the same size and in order: where to fetch what a tile reads or writes, roughly. */
+INLINE int64_t pixels_before(const tiling *t, int64_t tile) { return tile * t->height * t->width / (t->down * t->across); }
+
 static const float zeros[CHUNK];
 
 /* Where the numbers of the size x size window of a tile are, from channel `first` on: at[i * size + j] points to `count` of them, in the
-   images, where `zeros` are outside, or, where `count` does not fill vectors, in `patch`. A window of as many numbers as results has no others. */
-INLINE void window_of(const float **at, const tiling *t, int64_t tile, const int size, int64_t first, int64_t count, float *patch)
+   images, where `zeros` are outside, or, where `count` does not fill runs of `run` numbers, in `patch`, with zeros behind. A window of as many
+   numbers as results has no others. */
+INLINE void window_of(const float **at, const tiling *t, int64_t tile, const int size, int64_t first, int64_t count, const int64_t run, float *patch)
 {
     const tile_place p = place_of(t, tile);
     const int64_t y = p.row - t->top, x = p.column - t->left, next = t->channels, below = t->width * next;
@@ -227,9 +233,9 @@ INLINE void window_of(const float **at, const tiling *t, int64_t tile, const int
                 const int inside = (uint64_t)(y + i) < (uint64_t)height && (uint64_t)(x + j) < (uint64_t)width;
                 at[i * size + j] = inside ? t->images + place + j * next : zeros;
             }
-    if (count % VL == 0) return;
+    if (count % run == 0) return;
     for (int k = 0; k < size * size; k++, patch += CHUNK) {
-        for (int64_t c = 0; c < count; c += VL) vstore(patch + c, vload_n(at[k] + c, count - c));
+        for (int64_t c = 0; c < pieces(count, run) * run; c += VL) vstore(patch + c, vload_n(at[k] + c, most(count - c, 0)));
         at[k] = patch;
     }
 }

@@ -61,52 +61,18 @@ enum {
 
 /* ---- windows ---- */
 
-/* Images, and the tiles of 4 x 4 results that see them: the first window of an image begins `top` rows above it and `left` columns beside it. */
-typedef struct sight {
-    const float *images;
-    int64_t height, width, channels, down, across, top, left;
-} sight;
-
-/* Where the numbers of a tile's size x size window are, `count` from channel `first` on: in the images, `zeros` outside of them or, where they
-   do not fill runs of `run` numbers, in `patch`, with zeros behind. A tile from `tiles` on has zeros only. */
-INLINE void find_window(const float **at, const sight *s, int64_t tile, int64_t tiles, const int size, int64_t first, int64_t count,
-                        const int64_t run, float *patch)
-{
-    const int64_t row = tile / s->across, y = row % s->down * 4 - s->top, x = tile % s->across * 4 - s->left, below = s->width * s->channels;
-    int64_t place = row / s->down * s->height * below + y * below + x * s->channels + first;
-    if (tile < tiles && y >= 0 && x >= 0 && y + size <= s->height && x + size <= s->width)
-        for (int i = 0; i < size; i++, place += below)
-            UNROLL for (int j = 0; j < size; j++) at[i * size + j] = s->images + place + j * s->channels;
-    else
-        for (int i = 0; i < size; i++, place += below)
-            for (int j = 0; j < size; j++) {
-                const int inside = tile < tiles && (uint64_t)(y + i) < (uint64_t)s->height && (uint64_t)(x + j) < (uint64_t)s->width;
-                at[i * size + j] = inside ? s->images + place + j * s->channels : zeros;
-            }
-    if (count % run == 0) return;
-    for (int k = 0; k < size * size; k++, patch += CHUNK) {
-        for (int64_t c = 0; c < pieces(count, run) * run; c += VL) vstore(patch + c, vload_n(at[k] + c, most(count - c, 0)));
-        at[k] = patch;
-    }
-}
-
 #define NEXT(s, k) vload(at[k] + c + (s) * VL)
 
 /* `count` channels of n tiles at all points: v[tile][point][CHUNK / 2]. */
-static void transform_windows(uint32_t *v, const sight *s, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch)
+static void transform_windows(uint32_t *v, const tiling *s, int64_t tile, int64_t n, int64_t first, int64_t count, float *patch)
 {
     const float *at[POINTS];
     for (int64_t i = 0; i < n; i++, v += WINDOW) {
-        find_window(at, s, tile + i, tile + n, 6, first, count, 2 * VL, patch);
+        window_of(at, s, tile + i, 6, first, count, 2 * VL, patch);
         for (int64_t c = 0; c < count; c += 2 * VL)
             TO_PAIRS(v + c / 2, CHUNK / 2, NEXT, 6, image_pair, vpairs_along);
     }
 }
-
-/* Pixels before a tile, were all of the same size: where to fetch what a tile reads or writes, roughly. */
-INLINE int64_t pixels_until(const sight *s, int64_t tile) { return tile * s->height * s->width / (s->down * s->across); }
-
-INLINE int64_t winograd_tiles(int64_t batch, int64_t height, int64_t width) { return batch * pieces(height, 4) * pieces(width, 4); }
 
 /* ---- what is fetched during products and transforms, which leave the memory idle ---- */
 
@@ -135,7 +101,7 @@ INLINE void fetch_now(later *f, int64_t n)
 }
 
 /* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
-KERNEL(winograd4x4_images_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * pieces(a->channels, CHUNK),
+KERNEL(winograd4x4_images_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 4), a->block) * pieces(a->channels, CHUNK),
        (double)a->block * CHUNK * POINTS * 1.5,
     uint32_t *v;          /* (chunks of channels, tiles, points, 32), and 16 zeros behind each tile */
     const float *images;  /* (batch, height, width, channels) */
@@ -150,15 +116,14 @@ KERNEL(winograd4x4_images_bf16, pieces(winograd_tiles(a->batch, a->out_height, a
     int64_t block;)
 {
     const uint32_t state = flush_denormals();
-    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), chunks = pieces(a->channels, CHUNK);
-    const sight s = { a->images, a->height, a->width, a->channels, pieces(a->out_height, 4), pieces(a->out_width, 4), a->top, a->left };
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, 4), chunks = pieces(a->channels, CHUNK);
+    const tiling s = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, 4, a->top, a->left);
     for (int64_t i = begin; i < end; i++) {
         const int64_t tile = i / chunks * a->block, first = i % chunks * CHUNK, count = least(a->channels - first, CHUNK);
         const int64_t n = least(tiles - tile, a->block);
         uint32_t *v = a->v + (first / CHUNK * tiles + tile) * WINDOW;
-        if (count < CHUNK) memset(v, 0, (size_t)(n * WINDOW) * sizeof(uint32_t));
-        else for (int64_t k = 1; k <= n; k++) memset(v + k * WINDOW - 16, 0, 16 * sizeof(uint32_t));
-        const int64_t j = i + 1, next = pixels_until(&s, j / chunks * a->block), stop = pixels_until(&s, least(j / chunks * a->block + n, tiles));
+        clear((float *)v, n, WINDOW, count);
+        const int64_t j = i + 1, next = pixels_before(&s, j / chunks * a->block), stop = pixels_before(&s, least(j / chunks * a->block + n, tiles));
         later ahead = { .now = 0, .rows = 0 };
         fetch_later(&ahead, 0, a->images + next * a->channels + j % chunks * CHUNK, a->channels, stop - next);
         for (int64_t k = 0; k < n; k++) {
@@ -224,8 +189,7 @@ KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CH
         const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
         const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
         uint32_t *u = a->u + i * KERNEL_PAIRS;
-        if (least(rows, columns) < CHUNK) memset(u, 0, KERNEL_PAIRS * sizeof(uint32_t));
-        else for (int64_t k = 1; k <= CHUNK / 2; k++) memset(u + k * PRODUCTS - 16, 0, 16 * sizeof(uint32_t));
+        clear((float *)u, CHUNK / 2, PRODUCTS, least(rows, columns));
         transform_kernel(u, &kernel, (float *)worker->scratch, channel, filter, rows, columns);
     }
     keep_denormals(state);
@@ -261,9 +225,10 @@ INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, co
 /* out[i, j] (+)= sum of products of pairs of a (rows, pairs) and b (pairs, columns), rows of out and b being PRODUCTS apart; at most 64 columns. */
 INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs, int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
 {
+    if (!rows) return;
 #if defined(__AVX512BF16__)
     if (columns == CHUNK) {
-        const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * pieces(pairs, STEP)), size = rows / n, larger = rows % n;
+        const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * most(pieces(pairs, STEP), 1)), size = rows / n, larger = rows % n;
         for (int64_t i = 0; i < n; i++) {
             const int64_t own = size + (i < larger);
 #define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, pairs, accumulate, r, ahead, share); break;
@@ -286,14 +251,14 @@ INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const i
 /* ---- the convolution, and with the kernel flipped the gradient of the images ---- */
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
-static void store_results(float *out, const sight *s, int64_t tile, int64_t n, const float *products, int64_t columns, const float *bias,
+static void store_results(float *out, const tiling *s, int64_t tile, int64_t n, const float *products, int64_t columns, const float *bias,
                           int64_t activation)
 {
     const vf lowest = vset(activation == ACT_RELU ? 0 : -INFINITY);
     for (int64_t i = 0; i < n; i++, tile++, products += PRODUCTS) {
-        const int64_t top = tile / s->across % s->down * 4, left = tile % s->across * 4;
-        const int64_t rows = least(s->height - top, 4), across = least(s->width - left, 4), filters = s->channels;
-        float *to = out + ((tile / s->across / s->down * s->height + top) * s->width + left) * filters;
+        const tile_place p = place_of(s, tile);
+        const int64_t rows = least(s->height - p.row, p.down), across = least(s->width - p.column, p.across), filters = s->channels;
+        float *to = out + ((p.image * s->height + p.row) * s->width + p.column) * filters;
         for (int64_t c = 0; c < columns; c += VL) {
             const int64_t left_over = columns - c;
             const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
@@ -316,7 +281,7 @@ static void store_results(float *out, const sight *s, int64_t tile, int64_t n, c
 }
 
 /* out = activation(bias + convolution).  One item: `block` tiles, 70 or, without v, 42 at most, by a part of the filters, 64 after 64. */
-KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->block) * a->parts,
+KERNEL(winograd4x4_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 4), a->block) * a->parts,
        a->block * POINTS / 12.0 * a->channels * a->filters / a->parts,
     float *out;           /* (batch, out_height, out_width, filters) */
     OPTIONAL const float *images;    /* (batch, height, width, channels) */
@@ -342,11 +307,10 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
     int64_t parts;)
 {
     const uint32_t state = flush_denormals();
-    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width), blocks = pieces(tiles, a->block);
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, 4), blocks = pieces(tiles, a->block);
     const int64_t groups = pieces(a->filters, CHUNK), chunks = pieces(a->channels, CHUNK);
-    const int64_t down = pieces(a->out_height, 4), across = pieces(a->out_width, 4);
-    const sight from = { a->images, a->height, a->width, a->channels, down, across, a->top, a->left };
-    const sight to = { 0, a->out_height, a->out_width, a->filters, down, across, 0, 0 };
+    const tiling from = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, 4, a->top, a->left);
+    const tiling to = tiling_of(0, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, 4, 0, 0);
     const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 9 * TAP;
     uint32_t *own_u = (uint32_t *)(patch + POINTS * CHUNK), *own_v = own_u + KERNEL_PAIRS;
@@ -356,9 +320,9 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
         const int64_t first_group = groups * part / a->parts, stop_group = groups * (part + 1) / a->parts;
         /* With each point of a group: a share of the next block's images, of the lines of the results, of the kernel's next numbers. */
         const int64_t shares = chunks * POINTS, taps = 9 * CHUNK / POINTS, tap_row = most(a->row, a->column);
-        const int64_t before = pixels_until(&from, least(tile + n, tiles)), stop = pixels_until(&from, least(tile + 2 * n, tiles));
+        const int64_t before = pixels_before(&from, least(tile + n, tiles)), stop = pixels_before(&from, least(tile + 2 * n, tiles));
         const int64_t image_rows = (stop - before) * a->channels / CHUNK, image_share = pieces(image_rows, shares);
-        const int64_t out_before = pixels_until(&to, tile), pixels = pixels_until(&to, tile + n) - out_before, out_share = pieces(pixels, shares);
+        const int64_t out_before = pixels_before(&to, tile), pixels = pixels_before(&to, tile + n) - out_before, out_share = pieces(pixels, shares);
         for (int64_t g = first_group; g < stop_group; g++) {
             const int64_t columns = least(a->filters - g * CHUNK, CHUNK);
             const float *next_images = a->images + before * a->channels, *out_lines = a->out + out_before * a->filters + g * CHUNK;
@@ -381,8 +345,10 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
                                      g == first_group ? least(image_share, image_rows - share * image_share) : 0);
                     if (a->u) fetch_later(&ahead, 2, (const float *)(u + CHUNK), PRODUCTS, CHUNK / 2);
                     else fetch_later(&ahead, 2, soon_taps + tap / CHUNK * a->place + tap % CHUNK * tap_row, tap_row, taps);
-                    multiply(products + p * CHUNK, v + p * (CHUNK / 2), WINDOW, 1, u, pieces(count, 2), columns, chunk > 0, n,
-                             &ahead);
+                    int64_t some = n;
+                    const int64_t at = wanted_tiles(&from, tile, &some, p / 6 == 1, p % 6 == 1);
+                    multiply(products + at * PRODUCTS + p * CHUNK, v + at * WINDOW + p * (CHUNK / 2), WINDOW, 1, u, pieces(count, 2), columns,
+                             chunk > 0, some, &ahead);
                 }
             }
             store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation);
@@ -395,8 +361,22 @@ KERNEL(winograd4x4_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_w
 
 #define BESIDE(s, k) vload(at[s][k] + c)
 
+/* `count` channels of n tiles at all points, two tiles to a pair: v[tile / 2][point][CHUNK]; of windows of 6 x 6, or gradients of 4 x 4 results. */
+INLINE void pair_tiles(uint32_t *v, const tiling *t, int64_t tile, int64_t n, const int size, int64_t first, int64_t count, float *patch)
+{
+    const float *at[2][POINTS];
+    for (int64_t q = 0; q < n; q += 2, v += PRODUCTS) {
+        for (int64_t e = 0; e < 2; e++)
+            if (q + e < n) window_of(at[e], t, tile + q + e, size, first, count, VL, patch + e * POINTS * CHUNK);
+            else for (int k = 0; k < size * size; k++) at[e][k] = zeros;
+        for (int64_t c = 0; c < count; c += VL)
+            if (size == 6) TO_PAIRS(v + c, CHUNK, BESIDE, 6, image_pair, vpairs);
+            else TO_PAIRS(v + c, CHUNK, BESIDE, 4, gradient_pair, vpairs);
+    }
+}
+
 /* For each piece of tiles, its part of d_kernel.  One item: 64 channels by 64 filters for one piece. */
-KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height, a->out_width), a->piece) * pieces(a->channels, CHUNK) *
+KERNEL(winograd4x4_d_kernel_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 4), a->piece) * pieces(a->channels, CHUNK) *
        pieces(a->filters, CHUNK),
        a->piece * POINTS / 12.0 * least(a->channels, CHUNK) * least(a->filters, CHUNK),
     float *d_kernel;      /* (pieces, 3, 3, channels, filters) */
@@ -414,12 +394,11 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height,
     int64_t piece;)
 {
     const uint32_t state = flush_denormals();
-    const int64_t tiles = winograd_tiles(a->batch, a->out_height, a->out_width);
+    const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, 4);
     const int64_t channel_chunks = pieces(a->channels, CHUNK), chunks = channel_chunks * pieces(a->filters, CHUNK);
-    const int64_t down = pieces(a->out_height, 4), across = pieces(a->out_width, 4);
-    const sight x = { a->images, a->height, a->width, a->channels, down, across, a->top, a->left };
-    const sight d = { a->d_out, a->out_height, a->out_width, a->filters, down, across, 0, 0 };
-    const int64_t group = across > SUM_TILES ? SUM_TILES : SUM_TILES / across * across;     /* whole rows of tiles: see fetch_later */
+    const tiling x = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, 4, a->top, a->left);
+    const tiling d = tiling_of(a->d_out, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, 4, 0, 0);
+    const int64_t group = x.across > SUM_TILES ? SUM_TILES : SUM_TILES / x.across * x.across;     /* whole rows of tiles: see fetch_later */
     float *sums = (float *)worker->scratch, *patch = sums + CHUNK * PRODUCTS;
     uint32_t *v = (uint32_t *)(patch + 2 * POINTS * CHUNK), *z = v + SUM_TILES / 2 * PRODUCTS;
     for (int64_t i = begin; i < end; i++) {
@@ -427,34 +406,25 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(winograd_tiles(a->batch, a->out_height,
         const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
         const int64_t begin_tile = index * a->piece, stop = least(begin_tile + a->piece, tiles);
         float *to = a->d_kernel + (index * 9 * a->channels + channel) * a->filters + filter;
-        const float *at[2][POINTS];
         for (int64_t tile = begin_tile, n; tile < stop; tile += n) {
             n = least(stop - tile, group);
             const int whole = tile == begin_tile && tile + n == stop;
-            for (int64_t q = 0; q < n; q += 2) {
-                for (int64_t e = 0; e < 2; e++)
-                    find_window(at[e], &x, tile + q + e, tile + n, 6, channel, rows, VL, patch + e * POINTS * CHUNK);
-                for (int64_t c = 0; c < rows; c += VL)
-                    TO_PAIRS(v + q / 2 * PRODUCTS + c, CHUNK, BESIDE, 6, image_pair, vpairs);
-            }
-            if (!whole || channel == 0 || i == begin)                                     /* else the last item's */
-                for (int64_t q = 0; q < n; q += 2) {
-                    for (int64_t e = 0; e < 2; e++)
-                        find_window(at[e], &d, tile + q + e, tile + n, 4, filter, columns, VL, patch + e * POINTS * CHUNK);
-                    for (int64_t c = 0; c < columns; c += VL)
-                        TO_PAIRS(z + q / 2 * PRODUCTS + c, CHUNK, BESIDE, 4, gradient_pair, vpairs);
-                }
+            pair_tiles(v, &x, tile, n, 6, channel, rows, patch);
+            if (!whole || channel == 0 || i == begin) pair_tiles(z, &d, tile, n, 4, filter, columns, patch);      /* else the last item's */
             const int64_t last = tile + n == stop, j = i + last, next = last ? j / chunks * a->piece : tile + n, after = least(tiles, next + group);
-            const float *images = a->images + pixels_until(&x, next) * a->channels + j % channel_chunks * CHUNK;
-            const float *d_out = a->d_out + pixels_until(&d, next) * a->filters + j % chunks / channel_chunks * CHUNK;
-            const int64_t image_share = pieces(pixels_until(&x, after) - pixels_until(&x, next), POINTS);
-            const int64_t d_share = pieces(pixels_until(&d, after) - pixels_until(&d, next), POINTS), taps = 9 * CHUNK / POINTS;
+            const float *images = a->images + pixels_before(&x, next) * a->channels + j % channel_chunks * CHUNK;
+            const float *d_out = a->d_out + pixels_before(&d, next) * a->filters + j % chunks / channel_chunks * CHUNK;
+            const int64_t image_share = pieces(pixels_before(&x, after) - pixels_before(&x, next), POINTS);
+            const int64_t d_share = pieces(pixels_before(&d, after) - pixels_before(&d, next), POINTS), taps = 9 * CHUNK / POINTS;
             for (int64_t p = 0; p < POINTS; p++) {
                 later ahead = { .now = 0, .rows = 0 };
                 fetch_later(&ahead, 0, images + p * image_share * a->channels, a->channels, image_share);
                 fetch_later(&ahead, 1, d_out + p * d_share * a->filters, a->filters, d_share);
                 fetch_later(&ahead, 2, to + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, last ? taps : 0);
-                multiply(sums + p * CHUNK, v + p * CHUNK, 1, PRODUCTS, z + p * CHUNK, pieces(n, 2), columns, tile > begin_tile, rows, &ahead);
+                int64_t some = n;                              /* of a pair of which one tile is wanted, the other's gradient is 0 there */
+                const int64_t first = wanted_tiles(&x, tile, &some, p / 6 == 1, p % 6 == 1), at = first / 2 * PRODUCTS + p * CHUNK;
+                multiply(sums + p * CHUNK, v + at, 1, PRODUCTS, z + at, some ? pieces(first % 2 + some, 2) : 0, columns, tile > begin_tile, rows,
+                         &ahead);
             }
         }
         for (int64_t c = 0; c < rows; c++, to += a->filters)

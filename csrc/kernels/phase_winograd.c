@@ -135,7 +135,7 @@ static void transform_gradients(float *z, const tiling *t, int64_t tile, int64_t
 {
     const float *at[16];
     for (int64_t k = 0; k < n; k++, z += EACH) {
-        window_of(at, t, tile + k, 4, first, count, patch);
+        window_of(at, t, tile + k, 4, first, count, VL, patch);
         for (int64_t c = 0; c < count; c += VL) {
             vf half[SIDE][4];
             UNROLL for (int j = 0; j < 4; j++) {

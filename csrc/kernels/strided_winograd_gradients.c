@@ -93,7 +93,7 @@ INLINE void transform_gradients_of(float *z, const tiling *t, int64_t tile, int6
 {
     for (int64_t k = 0; k < n; k++, z += Z_TILE) {
         const float *at[TILE * TILE];
-        window_of(at, t, tile + k, TILE, first, count, patch);
+        window_of(at, t, tile + k, TILE, first, count, VL, patch);
         for (int64_t c = 0; c < count; c += VL)
             TO_POINTS(z + c, PANEL, vload(at[i * TILE + j] + c), 4, band, band + 1, TILE, three_gradients_pair)
     }
@@ -336,7 +336,7 @@ KERNEL(strided_winograd_d_images, a->batch * pieces(places(a->height, a->top), T
                 const int64_t count = least(a->filters - first, PANEL);
                 const float *at[TURNED][36];
                 for (int64_t k = 0; k < n; k++)
-                    window_of(at[k], &d, i * tiles + tile + k, 6, first, count, patch + k * 36 * CHUNK);
+                    window_of(at[k], &d, i * tiles + tile + k, 6, first, count, VL, patch + k * 36 * CHUNK);
                 for (int64_t band = 0; band < 3; band++) {
                     transform_turned(v, at, n, count, band);
                     for (int64_t p = 0; p < BAND_POINTS; p++) {

@@ -15,7 +15,7 @@ INLINE void transform_images_of(float *v, int64_t v_tile, const tiling *t, int64
 {
     const float *at[36];
     for (int64_t i = 0; i < n; i++, v += v_tile) {
-        window_of(at, t, tile + i, m + 2, first, count, patch);
+        window_of(at, t, tile + i, m + 2, first, count, VL, patch);
         for (int64_t c = 0; c < count; c += VL)
             TO_POINTS(v + c, CHUNK, vload(at[i * (m + 2) + j] + c), m, band, end, m + 2, image_pair)
     }
@@ -34,7 +34,7 @@ INLINE void transform_gradients_of(float *z, int64_t z_tile, const tiling *t, in
 {
     const float *at[16];
     for (int64_t i = 0; i < n; i++, z += z_tile) {
-        window_of(at, t, tile + i, m, first, count, patch);
+        window_of(at, t, tile + i, m, first, count, VL, patch);
         for (int64_t c = 0; c < count; c += VL)
             TO_POINTS(z + c, CHUNK, vload(at[i * m + j] + c), m, 0, BANDS(m), m, gradient_pair)
     }
@@ -45,9 +45,6 @@ static void transform_gradients(float *z, int64_t z_tile, const tiling *t, int64
     if (t->step == 4) transform_gradients_of(z, z_tile, t, tile, n, first, count, patch, 4);
     else transform_gradients_of(z, z_tile, t, tile, n, first, count, patch, 2);
 }
-
-/* Pixels before a tile, were all of the same size and in order: where to fetch what a tile reads or writes, roughly. */
-INLINE int64_t pixels_before(const tiling *t, int64_t tile) { return tile * t->height * t->width / (t->down * t->across); }
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
 INLINE void store_results_of(float *out, const tiling *t, int64_t tile, int64_t n, const float *products, int64_t columns,
@@ -242,8 +239,6 @@ KERNEL(winograd_kernel, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 
 }
 
 /* ---- the convolution, and with the kernel flipped the gradient of the images ---- */
-
-INLINE int64_t tiles_of(int64_t batch, int64_t height, int64_t width, int64_t m) { return batch * pieces(height, m) * pieces(width, m); }
 
 /* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
 KERNEL(winograd_images, pieces(tiles_of(a->batch, a->out_height, a->out_width, a->tile), a->block) * pieces(a->channels, CHUNK),

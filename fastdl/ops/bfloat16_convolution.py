@@ -6,7 +6,6 @@ from .. import _core, config
 from ..op import kernels, twin
 from . import convolution, linear, winograd
 from .bfloat16 import pack, pairs, panel_pairs, rounded, unpaired
-from .strided_winograd import seen
 from .winograd import CHUNK
 
 __all__ = []
@@ -131,15 +130,9 @@ WINDOW = 36 * CHUNK // 2 + 16               # pairs of a tile's window
 KERNEL = CHUNK // 2 * (36 * CHUNK + 16)     # and of a kernel of 64 channels by 64 filters
 
 
-def _at_points(images, size, matrix, out_height, out_width, top, left):
-    """(6, 6, tiles, channels): of tiles row by row."""
-    return winograd.both(matrix, seen(images, 4, size, -(-out_height // 4), -(-out_width // 4), top, left))
-
-
 @twin(error=2 ** -7, pairs=True)
-def winograd4x4_images_bf16(v, images, *, batch, height, width, channels, out_height, out_width, top, left, block):
-    images = images.reshape(batch, height, width, channels)
-    x = _at_points(images, 6, winograd.matrices(4)[2], out_height, out_width, top, left).reshape(36, -1, channels)
+def winograd4x4_images_bf16(v, images, *, channels, block, **sizes):
+    x = winograd.at_points(images, channels=channels, tile=4, **sizes).reshape(36, -1, channels)
     v = v.reshape(-1, x.shape[1], WINDOW)
     v[...] = 0
     for k in range(len(v)):
@@ -164,9 +157,10 @@ def _flops4x4(**sizes):
 @twin(flops=_flops4x4, error=5e-3)
 def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_width, channels, filters, place, row, column, flipped, activation,
                      block, parts, **sizes):
-    chunks, tiles = -(-channels // CHUNK), batch * -(-out_height // 4) * -(-out_width // 4)
     if not out.size:
         return
+    chunks, found = -(-channels // CHUNK), winograd.places(batch, out_height, out_width, 4)
+    tiles = found.shape[1]
     if v is None:
         v = np.empty((chunks * tiles * WINDOW,), "uint32")
         winograd4x4_images_bf16(v, images, batch=batch, out_height=out_height, out_width=out_width, channels=channels, block=block, **sizes)
@@ -178,17 +172,17 @@ def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_
     u = u.reshape(-1, chunks, CHUNK // 2, 36 * CHUNK + 16)[..., :-16].reshape(-1, chunks, CHUNK // 2, 36, CHUNK).swapaxes(2, 3)
     g = unpaired(u, CHUNK).transpose(2, 1, 3, 0, 4).reshape(36, chunks * CHUNK, -1)[:, :channels, :filters]
     y = (x.astype(out.dtype) @ g.astype(out.dtype)).reshape(6, 6, -1, filters)
-    y = winograd.both(winograd.matrices(4)[0].T, y).reshape(4, 4, batch, -(-out_height // 4), -(-out_width // 4), filters)
-    y = y.transpose(2, 3, 0, 4, 1, 5)
-    y = y.reshape(batch, y.shape[1] * 4, y.shape[3] * 4, filters)[:, :out_height, :out_width]
-    out.reshape(y.shape)[...] = linear.activate(y if bias is None else y + bias, activation)
+    y = winograd.both(winograd.matrices(4)[0].T, y)
+    y = linear.activate(y if bias is None else y + bias, activation)
+    winograd.store(out.reshape(batch, out_height, out_width, filters), found, y)
 
 
 @twin(flops=_flops4x4, error=5e-3)
-def winograd4x4_d_kernel_bf16(d_kernel, d_out, images, *, batch, height, width, channels, out_height, out_width, filters, top, left, piece):
-    a, g, b = winograd.matrices(4)
-    x = rounded(_at_points(images.reshape(batch, height, width, channels), 6, b, out_height, out_width, top, left))
-    d = rounded(_at_points(d_out.reshape(batch, out_height, out_width, filters), 4, a, out_height, out_width, 0, 0))
+def winograd4x4_d_kernel_bf16(d_kernel, d_out, images, *, batch, channels, out_height, out_width, filters, piece, **sizes):
+    a, g, _ = winograd.matrices(4)
+    x = rounded(winograd.at_points(images, batch=batch, channels=channels, out_height=out_height, out_width=out_width, tile=4, **sizes))
+    d_out = d_out.reshape(batch, out_height, out_width, filters)
+    d = rounded(winograd.both(a, winograd.windows(d_out, winograd.places(batch, out_height, out_width, 4), 4, 0, 0, own=True)))
     d_kernel = d_kernel.reshape(-1, 3, 3, channels, filters)
     for i in range(len(d_kernel)):
         own = slice(i * piece, (i + 1) * piece)
