@@ -21,11 +21,10 @@ enum {
 #define ROLLED _Pragma("GCC unroll 1")
 #endif
 
-/* x in a register: else the compiler may read it from memory for each use. */
-#ifdef __x86_64__
-#define KEEP(x) __asm__("" : "+v"(x))
+#if VL == 16
+#define KEEP(x) __asm__("" : "+v"(x))          /* in a register, of which there are 32 */
 #else
-#define KEEP(x) __asm__("" : "+w"(x))
+#define KEEP(x) (void)(x)
 #endif
 
 /* The size x size numbers (which, k), which 0 or 1, to all points, pairs of both from `to` on, `point` pairs apart: columns, then rows. */
@@ -201,7 +200,8 @@ KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CH
 enum { ROWS = 6, STEP = 8 };                   /* rows of a tile; pairs from fetch to fetch */
 
 /* `rows` rows of multiply(), 64 columns: what pair_multiply does, but with so few terms the way into it would take a tenth of the time. */
-INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs, int64_t accumulate, const int rows, later *ahead, int64_t share)
+INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs,
+                          int64_t accumulate, const int rows, later *ahead, int64_t share)
 {
     vf sum[ROWS][4];
     UNROLL for (int i = 0; i < rows; i++)
@@ -223,7 +223,8 @@ INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, co
 #endif
 
 /* out[i, j] (+)= sum of products of pairs of a (rows, pairs) and b (pairs, columns), rows of out and b being PRODUCTS apart; at most 64 columns. */
-INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs, int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
+INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs,
+                     int64_t columns, int64_t accumulate, int64_t rows, later *ahead UNUSED)
 {
     if (!rows) return;
 #if defined(__AVX512BF16__)
