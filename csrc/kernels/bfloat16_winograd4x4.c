@@ -9,7 +9,7 @@ enum {
     POINTS = 36,
     WINDOW = APART(POINTS * CHUNK / 2),      /* pairs from tile to tile */
     PRODUCTS = APART(POINTS * CHUNK),        /* floats from tile to tile; pairs from two tiles to the next two */
-    KERNEL_PAIRS = CHUNK / 2 * PRODUCTS,           /* pairs of a kernel of 64 channels by 64 filters */
+    KERNEL_PAIRS = CHUNK / 2 * PRODUCTS,     /* pairs of a kernel of 64 channels by 64 filters */
     OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
     SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
     TAP = APART(CHUNK * CHUNK),              /* floats from place to place of a kernel turned */
@@ -19,12 +19,6 @@ enum {
 #define ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define ROLLED _Pragma("GCC unroll 1")
-#endif
-
-#if VL == 16
-#define KEEP(x) __asm__("" : "+v"(x))          /* in a register, of which there are 32 */
-#else
-#define KEEP(x) (void)(x)
 #endif
 
 /* The size x size numbers (which, k), which 0 or 1, to all points, pairs of both from `to` on, `point` pairs apart: columns, then rows. */
@@ -45,10 +39,8 @@ enum {
         ROLLED for (int i = 0; i < 6; i++) {                                                                           \
             vf line[2][size];                                                                                          \
             for (int which = 0; which < 2; which++)                                                                    \
-                for (int j = 0; j < (size); j++) {                                                                     \
-                    line[which][j] = half[which][i][j];                                                                \
-                    KEEP(line[which][j]);                     /* else it is loaded for every use */                    \
-                }                                                                                                      \
+                for (int j = 0; j < (size); j++)            /* in one of 32 registers, else it is loaded for every use */\
+                    line[which][j] = VL == 16 ? vheld(half[which][i][j]) : half[which][i][j];                          \
             UNROLL for (int s = 0; s < 3; s++) {                                                                       \
                 vf low[2], high[2];                                                                                    \
                 for (int which = 0; which < 2; which++) transform(&low[which], &high[which], line[which], 4, s);       \

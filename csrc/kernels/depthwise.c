@@ -32,14 +32,7 @@ KERNEL(repeat_channels_grad, a->pixels, a->channels * a->times,
 
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
 
-/* Makes the compiler keep x in a register rather than read or compute it again. */
-#if defined(__AVX512F__)
-#define KEEP(x) __asm__("" : "+v"(x))
-#elif defined(__x86_64__)
-#define KEEP(x) __asm__("" : "+x"(x))
-#else
-#define KEEP(x) (void)(x)
-#endif
+/* Makes the compiler keep a pointer in a register rather than compute it again. */
 #define KEEP_POINTER(x) __asm__("" : "+r"(x))
 
 /* n numbers from p where the column lies in 0 .. width - 1, else zeros; `safe` can be read: a load of no number from a page that is not
@@ -81,8 +74,7 @@ INLINE void depthwise_outputs(const depthwise_sum s, int64_t i, int64_t c, int64
                 vf w[5];
                 UNROLL_ALL for (int t = 0; t < taps; t++) w[t] = READ(weights + t * s.step);
                 UNROLL_ALL for (int p = 0; p < (count - 1) * stride + taps; p++) {
-                    vf v = SEEN(from, p);
-                    KEEP(v);
+                    const vf v = vheld(SEEN(from, p));
                     from += s.channels;
                     KEEP_POINTER(from);
                     UNROLL_ALL for (int t = 0; t < taps; t++)
@@ -131,8 +123,7 @@ INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, 
                 const float *from = s->lines[l].from + x * step + c;
                 UNROLL_ALL for (int p = 0; p <= last; p++) {
                     const int outside = (p == 0 && x < 0) || (p == last && x + last >= s->width);
-                    vf v = vload(outside ? zeros : from);
-                    KEEP(v);
+                    const vf v = vheld(vload(outside ? zeros : from));
                     from += step;
                     KEEP_POINTER(from);
                     UNROLL_ALL for (int t = 0; t < TAPS; t++)
@@ -327,8 +318,7 @@ INLINE void depthwise_group(vf sum[MOST_ROWS][MOST_TAPS], const int count, const
     UNROLL_ALL for (int p = 0; p <= last; p++)
         UNROLL_ALL for (int r = 0; r < rows; r++) {
             const int outside = (p == 0 && at < 0) || (p == last && at + p >= width);
-            vf v = whole ? vload(outside ? zeros : from[r]) : seen(from[r], images[r], at + p, width, m);
-            KEEP(v);
+            const vf v = vheld(whole ? vload(outside ? zeros : from[r]) : seen(from[r], images[r], at + p, width, m));
             from[r] += channels;
             KEEP_POINTER(from[r]);
             UNROLL_ALL for (int k = 0; k < taps; k++)

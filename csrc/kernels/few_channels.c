@@ -3,15 +3,6 @@
 #include "bands.h"
 #include "patches.h"
 
-/* Makes the compiler keep x in a register rather than read it again. */
-#if defined(__AVX512F__)
-#define KEEP(x) __asm__("" : "+v"(x))
-#elif defined(__x86_64__)
-#define KEEP(x) __asm__("" : "+x"(x))
-#else
-#define KEEP(x) (void)(x)
-#endif
-
 /* ---- forward ---- */
 
 typedef struct band_tile {
@@ -324,8 +315,7 @@ INLINE void dots_step(vf *sum, const float *d_out, const float *kernel, int64_t 
         UNROLL for (int u = first; u < first + 12; u++) {
             const int after = taps > 1 && u >= taps - 1;                           /* of as many taps only the first position lacks columns */
             if (u < positions + taps - 1 && (after || __builtin_expect(u >= low, 1)) && __builtin_expect(u < high, 1)) {
-                vf x = whole ? vload(d_out) : vload_part(d_out, part);
-                KEEP(x);
+                const vf x = vheld(whole ? vload(d_out) : vload_part(d_out, part));
                 UNROLL for (int t = 0; t < taps; t++)
                     if (u >= t && u - t < positions)
                         UNROLL for (int c = 0; c < channels; c++) {
