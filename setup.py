@@ -19,8 +19,7 @@ DOOR_FLAGS = ["-O2", *(f for f in FLAGS if f not in ("-O3", "-Wextra")), "-Wno-u
 KERNEL_FLAGS = ["-fno-version-loops-for-strides", "-fno-ipa-cp-clone"]
 X86 = platform.machine() in ("x86_64", "AMD64")
 ISAS = {
-    # few machines run it: no loop twice for a flag, fewer loops unrolled, for a twelfth of its machine code and 3 % of its speed
-    "baseline": ["-march=x86-64-v2", "-fno-unswitch-loops", "-fno-split-loops", "--param=max-completely-peeled-insns=100"],
+    "baseline": ["-march=x86-64-v2"],
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx512_bf16": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16"],
