@@ -66,6 +66,10 @@ class RNN(Layer):
             self.states = map_structure(lambda size: self.add_weight((input_shape[0], size), "zeros", name=next(names, "state"), trainable=False),
                                         list(self.state_size))
 
+    def _own_weights(self):
+        states = {id(state) for state in flatten(self.states or ())}          # no weights, as in Keras: those of a layer without states fit
+        return [w for w in super()._own_weights() if id(w) not in states]
+
     def get_initial_state(self, batch_size=None):
         """The cell's first states, a list."""
         states = initial_state(self.cell, batch_size, self.dtype)

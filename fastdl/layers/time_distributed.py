@@ -53,7 +53,7 @@ class TimeDistributed(Layer):
             given = {"mask": mask} if mask is not None and self.layer._takes_mask else {}
             return self.layer(x, **given, **({"training": training} if training is not None else {}))
 
-        if self.layer.non_trainable_weights and time:
+        if time and (self.layer.non_trainable_weights or any(getattr(one, "stateful", False) for one in self.layer._flatten_layers())):
             return ops.stack([step(inputs[:, t], mask if mask is None else mask[:, t]) for t in range(time)], axis=1)
         y = step(ops.reshape(inputs, (batch * time, *rest)), mask if mask is None else ops.reshape(mask, (batch * time, *mask.shape[2:])))
         return ops.reshape(y, (batch, time, *y.shape[1:]))

@@ -43,8 +43,25 @@ def test_stateful_goes_on_where_it_was():
     np.testing.assert_array_equal(second, plain(X, initial_state=[h, c])[0].numpy())
     stateful.reset_state()
     np.testing.assert_array_equal(stateful(X).numpy(), first)
+    assert len(stateful.weights) == 3 and stateful.count_params() == plain.count_params()
     with pytest.raises(ShapeError, match="must know the batch size"):
         LSTM(6, stateful=True)(Input((5, 4)))
+
+
+def test_weights_of_a_trained_network_fit_one_with_states(tmp_path):
+    def network(batch, stateful):
+        model = fastdl.Sequential([Input(batch_shape=(batch, 5, 4)), LSTM(6, stateful=stateful), fastdl.layers.Dense(2)])
+        model.compile("sgd", "mse")
+        return model
+    trained = network(None, False)
+    trained.fit(X, np.ones((len(X), 2), "float32"), verbose=0)
+    one_by_one = network(len(X), True)
+    one_by_one.set_weights(trained.get_weights())
+    first = one_by_one.predict(X, batch_size=len(X), verbose=0)
+    np.testing.assert_array_equal(first, trained.predict(X, batch_size=len(X), verbose=0))
+    assert not np.array_equal(one_by_one.predict(X, batch_size=len(X), verbose=0), first)
+    one_by_one.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(fastdl.load_model(tmp_path / "model.safetensors").predict(X, batch_size=len(X), verbose=0), first)
 
 
 def test_dropout_is_the_same_at_every_step_and_only_in_training():

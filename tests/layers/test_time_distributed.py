@@ -26,6 +26,15 @@ def test_statistics_are_those_of_each_step():
     np.testing.assert_allclose(one.layer.moving_mean.numpy(), other.moving_mean.numpy(), rtol=1e-5)
 
 
+def test_states_go_on_from_step_to_step():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype("float32")
+    layer, alone = TimeDistributed(layers.SimpleRNN(3, stateful=True)), layers.SimpleRNN(3, stateful=True)
+    out = layer(x).numpy()
+    alone.build((2, 4, 5))
+    alone.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(out, np.stack([alone(x[:, t]).numpy() for t in range(3)], 1))
+
+
 def test_messages():
     with pytest.raises(ShapeError, match="at least three axes"):
         TimeDistributed(layers.Dense(2))(X[0, 0, 0])
