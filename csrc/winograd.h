@@ -272,6 +272,28 @@ INLINE void clear(float *to, int64_t n, int64_t row, int64_t count)
     else for (int64_t k = 1; k <= n; k++) memset(to + k * row - 16, 0, 16 * sizeof(float));
 }
 
+/* Number (place, channel, filter) is at place * t->place + channel * t->row + filter * t->column, one of row and column being 1; with `flipped`
+   the places are taken from the last to the first. */
+typedef struct taps {
+    const float *kernel;
+    int64_t place, row, column, flipped;
+} taps;
+
+/* `rows` channels by `columns` filters from these on, the filters side by side in memory: turned into `to` where they are not. */
+static UNUSED taps chunk_of(const taps *t, float *to, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
+{
+    const float *from = t->kernel + channel * t->row + filter * t->column;
+    if (t->column == 1) return (taps){ from, t->place, t->row, 1, t->flipped };
+    for (int64_t k = 0; k < 9; k++)
+        for (int64_t i = 0; i < rows; i += VL)
+            for (int64_t j = 0; j < columns; j += VL) {
+                vf x[VL];
+                tile_turn(x, from + k * t->place + i + j * t->column, t->column, columns - j, rows - i);
+                for (int64_t q = 0; q < least(rows - i, VL); q++) vstore(to + k * U_POINT + (i + q) * CHUNK + j, x[q]);
+            }
+    return (taps){ to, U_POINT, CHUNK, 1, t->flipped };
+}
+
 #define multiply_tiles FD_OF_REST(multiply_tiles)
 
 /* Products (+)= windows v by u at a point: of n tiles, `row` floats apart, over depth channels. */

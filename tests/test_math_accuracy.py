@@ -17,8 +17,9 @@ from fastdl.tensor import kernels
 EXHAUSTIVE = os.environ.get("FASTDL_EXHAUSTIVE") == "1"
 FUNCTIONS = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "sigmoid": _sigmoid, "erf": erf_of,
              "sin": np.sin, "cos": np.cos}
-EDGES = np.float32([0, 1e-45, 1.1754942e-38, 1.1754944e-38, 1e-8, 6e-8, 1e-4, 0.1054179, 0.34657359, 0.5, 2 / 3, 1, 4 / 3, 3.93, 9.01, 17.3287, 18, 87.3365,
-                    88.3762, 88.72284, 89, 102.9, 103.97208, 104.5, 1e5, 3.4028235e38, np.pi / 4, np.pi / 2, np.pi, 100 * np.pi, 31415.9265, 88828.28, 93523.39])
+EDGES = np.float32([0, 1e-45, 1.1754942e-38, 1.1754944e-38, 1e-8, 6e-8, 1e-4, 0.1054179, 0.34657359, 0.5, 2 / 3, 1, 4 / 3, 3.93, 9.01, 17.3287,
+                    18, 87.3365, 88.3762, 88.72284, 89, 102.9, 103.97208, 104.5, 1e5, 3.4028235e38, np.pi / 4, np.pi / 2, np.pi, 100 * np.pi,
+                    31415.9265, 88828.28, 93523.39])
 
 
 def samples():

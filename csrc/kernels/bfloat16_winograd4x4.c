@@ -12,7 +12,6 @@ enum {
     KERNEL_PAIRS = CHUNK / 2 * PRODUCTS,     /* pairs of a kernel of 64 channels by 64 filters */
     OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
     SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
-    TAP = APART(CHUNK * CHUNK),              /* floats from place to place of a kernel turned */
 };
 
 #ifdef __clang__
@@ -127,32 +126,15 @@ KERNEL(winograd4x4_images_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_
 
 /* ---- the kernel ---- */
 
-/* Number (place, channel, filter) is at place * k->place + channel * k->row + filter * k->column, one of row and column being 1; with
-   `flipped` the places are taken from the last to the first. */
-typedef struct numbers {
-    const float *kernel;
-    int64_t place, row, column, flipped;
-} numbers;
-
 #define PARTLY(s, k) vload_part(at[s][k] + c, part)
 
 /* `rows` channels by `columns` filters from these on at all points: u[channel / 2][point][CHUNK]. */
-static void transform_kernel(uint32_t *u, const numbers *t, float *turned, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
+static void transform_kernel(uint32_t *u, const taps *t, float *turned, int64_t channel, int64_t filter, int64_t rows, int64_t columns)
 {
-    const float *from = t->kernel + channel * t->row + filter * t->column, *at[2][9];
-    int64_t place = t->place, row = t->row;
-    if (t->column != 1) {
-        for (int64_t k = 0; k < 9; k++)
-            for (int64_t i = 0; i < rows; i += VL)
-                for (int64_t j = 0; j < columns; j += VL) {
-                    vf x[VL];
-                    tile_turn(x, from + k * place + i + j * t->column, t->column, columns - j, rows - i);
-                    for (int64_t q = 0; q < least(rows - i, VL); q++) vstore(turned + k * TAP + (i + q) * CHUNK + j, x[q]);
-                }
-        from = turned, place = TAP, row = CHUNK;
-    }
-    for (int64_t i = 0; i < rows; i++, from += row) {
-        for (int k = 0; k < 9; k++) at[i % 2][k] = from + (t->flipped ? 8 - k : k) * place;
+    const taps chunk = chunk_of(t, turned, channel, filter, rows, columns);
+    const float *from = chunk.kernel, *at[2][9];
+    for (int64_t i = 0; i < rows; i++, from += chunk.row) {
+        for (int k = 0; k < 9; k++) at[i % 2][k] = from + (chunk.flipped ? 8 - k : k) * chunk.place;
         if (i % 2 == 0 && i + 1 < rows) continue;
         if (i % 2 == 0) for (int k = 0; k < 9; k++) at[1][k] = zeros;
         for (int64_t c = 0; c < columns; c += VL) {
@@ -175,7 +157,7 @@ KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CH
 {
     const uint32_t state = flush_denormals();
     const int64_t chunks = pieces(a->channels, CHUNK);
-    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
+    const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     for (int64_t i = begin; i < end; i++) {
         const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
         const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
@@ -304,8 +286,8 @@ KERNEL(winograd4x4_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 
     const int64_t groups = pieces(a->filters, CHUNK), chunks = pieces(a->channels, CHUNK);
     const tiling from = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, 4, a->top, a->left);
     const tiling to = tiling_of(0, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, 4, 0, 0);
-    const numbers kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
-    float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 9 * TAP;
+    const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
+    float *products = (float *)worker->scratch, *turned = products + a->block * PRODUCTS, *patch = turned + 9 * U_POINT;
     uint32_t *own_u = (uint32_t *)(patch + POINTS * CHUNK), *own_v = own_u + KERNEL_PAIRS;
     const int64_t own = chunks * a->block <= OWN_TILES ? chunks : 1;                         /* chunks of windows kept for all filters */
     for (int64_t i = begin; i < end; i++) {
