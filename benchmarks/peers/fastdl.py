@@ -65,7 +65,7 @@ def kernel(w):
         with fastdl.no_grad():
             return replayed(lambda: function(*inputs)), None, {}
     made = function(*inputs)
-    seed = np.ones(made.shape, "float32")
+    seed = fastdl.tensor(np.ones(made.shape, "float32"))    # a tensor, as the other libraries' is: it begins where a vector does
     if w["op"] in ("convbwd", "scatter"):                   # of these the other libraries time the gradients alone
         return replayed(lambda: made.backward(seed, retain_graph=True)), None, {}
     return replayed(lambda: function(*inputs).backward(seed)), None, {}
