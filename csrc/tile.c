@@ -8,7 +8,8 @@
 enum { BESIDE = 1, TAIL = 2, MOVE = 4, HALF = 6, SPREAD = 8 };
 enum { LONG = 64, EACH = 16 };   /* depth from which it pays to fetch what the next tile adds; terms from one move to the next */
 enum { FETCHING = 16 };          /* of many tiles the last ones see to the next columns: what comes too early does not stay */
-enum { COPIED_ROWS = VL == 16 ? 24 : 43, COPIED_DEPTH = VL == 16 ? 513 : 1 };       /* from which it pays to copy columns of a far b */
+enum { COPIED_ROWS = VL == 16 ? 24 : 43, COPIED_DEPTH = VL == 16 ? 513 : 1 };       /* from which it pays to copy columns of a far b, */
+enum { COPIED_MANY = 128 };      /* rows from which it does for short sums of rows that are beside one another, whose lines drive them out */
 
 /* One tile, with rows, vectors and kind known to the compiler: a, b and out are those of its first row and column, `first`. */
 INLINE void tile_part(const tile *t, const float *a, const float *b, float *out, int64_t first,
@@ -198,7 +199,8 @@ void tile_multiply(const tile *whole, int64_t rows)
         if (VL == 16 && left < columns && (left - 1) % VL < VL / 2 && t.a_row != 1) kind = HALF;
         const int spread = t.residual && t.depth >= 2 * LONG && kind == TAIL && rows >= 24 && t.a_row != 1 && wide && VL == 16;
         const int far = t.copy && columns == COPY_COLUMNS && left >= columns && rows >= 24;        /* from 24 rows on, tiles have 5 or 6 */
-        const int copies = far && rows >= COPIED_ROWS && t.depth >= COPIED_DEPTH, move = far && left >= 2 * columns && !spread;
+        const int pays = t.depth >= COPIED_DEPTH || (t.a_row == 1 && rows >= COPIED_MANY);
+        const int copies = far && rows >= COPIED_ROWS && pays, move = far && left >= 2 * columns && !spread;
         if (copies) {
             if (!copied) copied = copy_columns(t.copy, b, t.b_row, t.depth);
             b = copied, t.b_row = columns, t.b_panel = PANEL;

@@ -31,7 +31,8 @@ typedef struct cells { int64_t rows, columns, down, across; } cells;   /* of a c
 enum {
     BLOCK_DEPTH = VL == 16 ? 2048 : 256,            /* so deep, a group of columns of b stays in the second cache; of AVX2's in the first */
     MANY_ROWS = VL == 16 ? 192 : 0,                 /* below which the next group is copied so early that it has to stay there, too */
-    BESIDE_DEPTH = VL == 16 ? 512 : 256, BESIDE_NUMBERS = 1 << 15,          /* most, and of a, where its rows are beside one another */
+    BESIDE_DEPTH = VL == 16 ? 512 : 256, BESIDE_NUMBERS = 1 << 15,          /* most, and of a, where its rows are beside one another; */
+    COPIED_DEPTH = 128,                             /* so deep, a copied group of columns stays in the first cache then */
     BLOCK_ROWS = VL == 16 ? 192 : 384, BLOCK_COLUMNS = 2 * PANEL, PACKED_COLUMNS = (1 << 18) / BLOCK_DEPTH,
     TURN_COLUMNS = 512, TURN_ROWS = 64, TURN_DEPTH = 256,        /* from which rows beside one another are turned, */
     TURN_MOST = 256,                                /* so many at once */
@@ -81,13 +82,13 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
     const int taken_for_panel = !t->b_panel && t->b_depth == PANEL && t->columns < PANEL;       /* whose rows are read whole */
     const int pack = t->b_column != 1 || (VL < 16 && ((far && rows >= 24) || taken_for_panel));
     const int turn = VL == 16 && beside && !pack && rows >= TURN_ROWS && columns >= TURN_COLUMNS && t->depth >= TURN_DEPTH;
-    const int copy_a = beside && !turn && t->a_depth >= FAR_ROW;
-    const int few = beside && !turn && !copy_a && rows >= 128;          /* terms, so a copy of b is small */
-    const int copy_b = !t->b_panel && (VL < 16 || (!pack && t->b_depth >= (few ? FAR_ROW / 2 : FAR_ROW)));
+    const int copy_a = beside && !turn && t->a_depth >= 2 * FAR_ROW;
+    const int few = VL == 16 && beside && !turn && !copy_a && rows >= 128 && columns >= 2 * COPY_COLUMNS && t->b_depth >= FAR_ROW / 2;  /* terms */
+    const int copy_b = !t->b_panel && (VL < 16 || (!pack && (few || t->b_depth >= FAR_ROW)));
     const int64_t height = turn ? pieces(rows, pieces(rows, TURN_MOST)) : copy_a || VL < 16 ? BLOCK_ROWS : rows;
     const int64_t width = !pack ? columns : rows <= height ? BLOCK_COLUMNS : PACKED_COLUMNS;
     const int64_t most_depth = !beside ? (rows < MANY_ROWS ? BLOCK_DEPTH / 2 : BLOCK_DEPTH) :
-                               turn || copy_a || VL < 16 ? BESIDE_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
+                               turn || copy_a || VL < 16 ? BESIDE_DEPTH : few ? COPIED_DEPTH : most(128, least(BESIDE_DEPTH, BESIDE_NUMBERS / rows));
     const int64_t block = most(pieces(t->depth, most(pieces(t->depth, most_depth), 1)), 1);      /* blocks are equal */
     const int in_tile = t->activation <= ACT_RELU || t->activation == ACT_RELU6;                /* stored once, then */
     const int streamed = in_tile && t->depth <= block && streams(t->out, t->rows * t->columns, t->out_row);
