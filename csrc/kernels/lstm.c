@@ -251,27 +251,30 @@ typedef struct lstm_back {               /* a step of a block, backwards, from t
     gate_mask mask;
 } lstm_back;
 
-/* From the products of the gradients of the step after with recurrent_kernel, every `width`-th of z: the gradients of the sums of the gates. */
+/* From the products of the gradients of the step after with recurrent_kernel, every `width`-th of z: the gradients of the sums of the gates.
+   What a row needs is at hand before the loop, as every store could change s for all that the compiler knows. */
 INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t width, int64_t row, int64_t unit, int64_t rows, const int64_t activation,
                             const int64_t recurrent_activation, const int plain)
 {
-    const int64_t units = s->units, n = plain ? VL : least(units - unit, VL);
+    const int64_t units = s->units, n = plain ? VL : least(units - unit, VL), ahead = s->ahead, row_gates = s->row_gates;
+    const int64_t row_before = s->row_before, row_out = s->row_out, row_z = s->row_z, late = s->late != 0;
+    const float *gates = s->gates + row * row_gates + unit, *before = s->before ? s->before + row * row_before + unit : 0;
+    const float *d_out = s->d_out ? s->d_out + row * row_out + unit : 0;
+    float *d_z = s->d_z + row * row_z + unit, *d_c_row = s->d_c + row * s->row + unit;
     vf sum[4];
     for (int g = 0; g < 4; g++) sum[g] = vload_n(s->d_bias + g * units + unit, n);
     for (int64_t i = row; i < row + rows; i++, z += width) {
         const int64_t at = i * s->row + unit;
-        if (s->ahead) {                                  /* row by row, as in lstm_cells */
-            const float *gates = s->gates + i * s->row_gates + unit, *before = s->before + i * s->row_before + unit;
-            const float *d_out = s->d_out ? s->d_out + i * s->row_out + unit : before;
+        if (ahead) {                                     /* row by row, as in lstm_cells */
             if (units >= MANY_UNITS) {
                 gate_prefetch(gates + PANEL, 0, 1, units, 4);
-                __builtin_prefetch(before + PANEL), __builtin_prefetch(d_out + PANEL);
+                __builtin_prefetch(before + PANEL), __builtin_prefetch((d_out ? d_out : before) + PANEL);
             }
-            gate_prefetch_later(gates + 4 * s->ahead, units, 4), gate_prefetch_later(before + s->ahead, units, 1);
-            if (s->d_out) gate_prefetch_later(d_out - units, units, 1);
+            gate_prefetch_later(gates + 4 * ahead, units, 4), gate_prefetch_later(before + ahead, units, 1);
+            if (d_out) gate_prefetch_later(d_out - units, units, 1);
         }
-        vf d_h = s->late ? *z : vset(0);
-        if (s->scale && s->late) {
+        vf d_h = late ? *z : vset(0);
+        if (s->scale && late) {
             const vf h = vload_n(s->previous + i * s->row_units + unit, n);
             if (s->d_scale) vstore_n(s->d_scale + i * units + unit, vfma(d_h, h, vload_n(s->d_scale + i * units + unit, n)), n);
             d_h = d_h * vload_n(s->scale + i * units + unit, n);
@@ -281,27 +284,26 @@ INLINE void lstm_cells_grad(const lstm_back *s, const vf *z, int64_t width, int6
             vstore_n(s->d_h + at, d_h, n);
             continue;
         }
-        if (s->d_out && (plain || s->mask.shown[i])) d_h = d_h + vload_n(s->d_out + i * s->row_out + unit, n);
+        if (d_out && (plain || s->mask.shown[i])) d_h = d_h + vload_n(d_out, n);
         vf d[4] = { vset(0), vset(0), vset(0), vset(0) };
         if (plain || s->mask.active[i]) {
-            const float *gates = s->gates + i * s->row_gates + unit;
             const vf input = vload_n(gates, n), forget = vload_n(gates + units, n);
             const vf cell = vload_n(gates + 2 * units, n), output = vload_n(gates + 3 * units, n);
             const vf y = gate_activate(vload_n(s->cells + i * s->row_units + unit, n), activation);
-            const vf before = s->before ? vload_n(s->before + i * s->row_before + unit, n) : vset(0);
-            const vf d_c = vfma(d_h * output, slope(y, activation), vload_n(s->d_c + at, n));
+            const vf d_c = vfma(d_h * output, slope(y, activation), vload_n(d_c_row, n));
             d[0] = d_c * cell * slope(input, recurrent_activation);
-            d[1] = d_c * before * slope(forget, recurrent_activation);
+            d[1] = d_c * (before ? vload_n(before, n) : vset(0)) * slope(forget, recurrent_activation);
             d[2] = d_c * input * slope(cell, activation);
             d[3] = d_h * y * slope(output, recurrent_activation);
-            vstore_n(s->d_c + at, d_c * forget, n);
+            vstore_n(d_c_row, d_c * forget, n);
             d_h = vset(0);                               /* h of a masked step comes from the step before: there d_h stays */
         }
         if (s->d_h) vstore_n(s->d_h + at, d_h, n);
         for (int g = 0; g < 4; g++) {
-            vstore_n(s->d_z + i * s->row_z + g * units + unit, d[g], n);
+            vstore_n(d_z + g * units, d[g], n);
             sum[g] = sum[g] + d[g];
         }
+        gates += row_gates, before += before ? row_before : 0, d_out += d_out ? row_out : 0, d_z += row_z, d_c_row += s->row;
     }
     for (int g = 0; g < 4 && !s->final; g++) vstore_n(s->d_bias + g * units + unit, sum[g], n);
 }
