@@ -209,7 +209,7 @@
                                                                                                                       \
     /* optimizer */                                                                                                   \
     _(advance_iterations)                                                                                             \
-    _(adam)                                                                                                           \
+    _(adam) _(adam_of_rows)                                                                                           \
     _(sgd)                                                                                                            \
     _(rmsprop)                                                                                                        \
     _(sum_squares)                                                                                                    \

@@ -21,6 +21,7 @@ cdef class Program:
     cdef list held                            # while recording: small arrays
     cdef int64_t held_bytes
     cdef fd_pace pace
+    cdef list tables                          # while recording: of calls whose results may be kept from memory, (call, arguments, sizes); or None
     cdef list is_early                        # while recording: which calls depend on weights alone
     cdef int early                            # while recording: how deep in computations from weights alone
     cdef object of_weights                    # while recording: the arrays that are weights or depend on them alone, by id
@@ -72,7 +73,7 @@ cdef class Program:
         """End the recording; what depends on weights alone moves to the front, and calls that work row by row are chained."""
         global recording, weights_version
         recording = None
-        self.held = []
+        self.held, self.tables = [], None
         if self.changes_weights:
             weights_version += 1
         else:
@@ -130,6 +131,8 @@ cdef class Program:
                 self.kept[id(a)] = a
         if kernel.checks:
             self.checked[len(self.about)] = (kernel, args, sizes)
+        if self.tables is not None and kernel.name == "take_grad":
+            self.tables.append((len(self.about), args, sizes))
         self.about.append((kernel.name, label_now, bytes, sizes))
         self.is_early.append(self.early > 0)
         if call is NULL:
@@ -139,6 +142,24 @@ cdef class Program:
             call.team = 0
         self.calls += (<char *>call)[:sizeof(fd_call)]
         self.reach += (<char *>&reach)[:sizeof(fd_reach)]
+
+    cdef take_back(self, cnp.ndarray gradient):
+        """See rows_of."""
+        cdef fd_reach *reach = <fd_reach *>PyByteArray_AS_STRING(self.reach)
+        cdef fd_call *calls = <fd_call *>PyByteArray_AS_STRING(self.calls)
+        cdef int64_t begin = <int64_t>cnp.PyArray_DATA(gradient), end = begin + gradient.nbytes, k, i, at, n = len(self.about)
+        for at, args, sizes in self.tables if self.isa != "numpy" else ():
+            if <int64_t>cnp.PyArray_DATA(args[0]) != begin or args[0].nbytes != gradient.nbytes or sizes["outer"] != 1:
+                continue
+            for k in range(n):
+                for i in range(reach[k].arrays):
+                    if k != at and calls[k].word[i] < end and calls[k].word[i] + reach[k].bytes[i] > begin:
+                        return None
+            self.reorder([k for k in range(n) if k != at])
+            del self.is_early[at]
+            self.tables = [(k - (k > at), *rest) for k, *rest in self.tables if k != at]
+            return args[1:], sizes
+        return None
 
     def run(self, int64_t repeats=1, double seconds=0):
         """Run the calls `repeats` times, or until `seconds` have passed (0: no limit); returns how often they ran."""
@@ -236,6 +257,18 @@ def weights_changed():
         recording.changes_weights = True
     else:
         weights_version += 1
+
+
+def gradients_unseen():
+    """Promise that nobody looks at gradients once the step that is being recorded, if any, has used them: rows_of may take calls back."""
+    if recording_now():
+        recording.tables = []
+
+
+def rows_of(gradient):
+    """Where the recorded step has made a gradient by take_grad, to be read by nobody else: d_out, order and first, and the sizes, and that
+    call is taken back; else None."""
+    return recording.take_back(gradient) if recording_now() and recording.tables else None
 
 
 def of_weights(array, bint mark=False):

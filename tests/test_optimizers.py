@@ -171,3 +171,39 @@ def test_constraints(rng):
     p.constraint, p.grad = constraints.NonNeg(), np.float32([[20, -20], [20, -20]])
     optimizers.SGD(0.1).update([p])
     assert p.numpy().tolist() == [[0, 3], [0, 3]]
+
+
+@pytest.mark.parametrize("make, twice, rows", [
+    (lambda: optimizers.Adam(0.1, amsgrad=True, clipvalue=0.01), False, True), (lambda: optimizers.AdamW(0.1), False, True),
+    (lambda: optimizers.Adam(0.1), True, False), (lambda: optimizers.Adam(0.1, clipnorm=1.0), False, False),
+    (lambda: optimizers.SGD(0.1), False, False)])
+def test_a_recorded_step_updates_a_table_without_its_gradient_in_memory_to_the_same_bits(make, twice, rows):
+    r, found = np.random.default_rng(0), []
+    x, y = r.integers(0, 900, (6, 16, 7)).astype("int32"), r.standard_normal((6, 16, 1)).astype("float32")
+    for eager in True, False:
+        fastdl.set_random_seed(1)
+        table, tokens = fastdl.layers.Embedding(1000, 19), fastdl.Input((7,), dtype="int32")
+        inner = table(tokens) + table(tokens) if twice else table(tokens)
+        model = fastdl.Model(tokens, fastdl.layers.Dense(1)(fastdl.layers.Flatten()(inner)))
+        model.compile(make(), "mse", run_eagerly=eager)
+        for k in range(6):
+            model.train_on_batch(x[k], y[k])
+        found.append([w.numpy().tobytes() for w in (*model.weights, *model.optimizer.variables)])
+        assert (table.weights[0].grad is None) == (rows and not eager)
+    assert found[0] == found[1]
+    names = [name for name, *_ in model.programs()[0].about]
+    assert ("adam_of_rows" in names) == rows == ("take_grad" not in names)
+
+
+def test_adam_of_rows_agrees_with_its_twin(rng):
+    size, inner, count = 700, 33, 90
+    order, first, tokens = np.empty(count, "int32"), np.empty(size + 1, "int32"), rng.integers(0, 50, count).astype("int32")
+    _core.twins["order_indices"](order, first, tokens, size=size, count=count)
+    arrays = [rng.random((size, inner)).astype("float32") for _ in range(4)]
+    others = (rng.standard_normal((count, inner)).astype("float32"), order, first, np.array([0.01]), np.array([3]))
+    results = []
+    for run in fastdl.op.kernels.adam_of_rows, _core.twins["adam_of_rows"]:
+        results.append([a.copy() for a in arrays])
+        run(*results[-1], *others, size=size, inner=inner, count=count, beta_1=0.9, beta_2=0.99, epsilon=1e-7, weight_decay=0.1, clip=1.5)
+    for a, b in zip(*results):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,5 @@
 /* Rows by index: batches of a data set, embeddings, one-hot; and the checks of indices. */
-#include "kernel.h"
+#include "rows.h"
 
 /* ---- batches of a data set ---- */
 
@@ -113,13 +113,6 @@ CHECK(check_classes, INT32_MIN)
 
 /* ---- take and its gradient ---- */
 
-enum { ROWS_AHEAD = 6 };        /* rows that are fetched before they are read, because no prefetcher can guess them */
-
-INLINE void fetch_row(const float *row, int64_t inner)
-{
-    for (int64_t j = 0; j < least(inner, 1024); j += 16) __builtin_prefetch(row + j);
-}
-
 /* out[o, i] = x[o, indices[i]].  One item: one row of out. */
 KERNEL(take, a->outer * a->count, a->inner + 2,
     float *out;                /* (outer, count, inner) */
@@ -169,11 +162,6 @@ KERNEL(order_indices, 1, 4.0 * a->count + a->size,
     first[0] = 0;
 }
 
-enum { TAKE_BLOCK = 16384 };
-
-/* Rows of d_x that one item owns: about TAKE_BLOCK numbers. */
-INLINE int64_t take_block(int64_t inner) { return most(TAKE_BLOCK / most(inner, 1), 1); }
-
 /* d_x[o, r] = sum of d_out[o, i] over the i with indices[i] = r, i upwards; 0 where there is none.  One item: a block of rows of d_x. */
 KERNEL(take_grad, a->outer * pieces(a->size, take_block(a->inner)),
        take_block(a->inner) * (2 + (double)a->inner * (0.5 + 1.0 * a->count / most(a->size, 1))),
@@ -188,26 +176,9 @@ KERNEL(take_grad, a->outer * pieces(a->size, take_block(a->inner)),
 {
     const int64_t block = take_block(a->inner), blocks = pieces(a->size, block), inner = a->inner;
     for (int64_t k = begin; k < end; k++) {
-        const int64_t from = k % blocks * block, stop = least(a->size, from + block), last = a->first[stop];
-        float *d_x = a->d_x + k / blocks * a->size * inner;
-        const float *d_out = a->d_out + k / blocks * a->count * inner;
-        for (int64_t r = from; r < stop; ) {
-            const int64_t empty = r;
-            while (r < stop && a->first[r] == a->first[r + 1]) r++;
-            memset(d_x + empty * inner, 0, (size_t)((r - empty) * inner) * sizeof(float));
-            if (r == stop) break;
-            const int64_t begins = a->first[r], ends = a->first[r + 1];
-            float *to = d_x + r * inner;
-            for (int64_t i = begins; i < ends; i++) {
-                const float *row = d_out + a->order[i] * inner;
-                if (i + ROWS_AHEAD < last) fetch_row(d_out + a->order[i + ROWS_AHEAD] * inner, inner);
-                int64_t c = 0;
-                if (i == begins) for (; c + VL <= inner; c += VL) vstore(to + c, vload(row + c));
-                else for (; c + VL <= inner; c += VL) vstore(to + c, vload(to + c) + vload(row + c));
-                if (c < inner) vstore_n(to + c, i == begins ? vload_n(row + c, inner - c) : vload_n(to + c, inner - c) + vload_n(row + c, inner - c), inner - c);
-            }
-            r++;
-        }
+        const int64_t from = k % blocks * block;
+        float *d_x = a->d_x + (k / blocks * a->size + from) * inner;
+        sum_by_index(d_x, a->d_out + k / blocks * a->count * inner, a->order, a->first, from, least(a->size, from + block), inner);
     }
 }
 

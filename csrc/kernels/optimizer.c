@@ -1,5 +1,5 @@
 /* Optimisers: each one pass over the parameters, their gradients and their slots. */
-#include "kernel.h"
+#include "rows.h"
 
 /* What every update does to the gradient and the parameter first: scale, clip by value, decay. */
 typedef struct { vf scale, clip, keep; int clips; } before_update;
@@ -64,6 +64,40 @@ KERNEL(adam, a->size, 4,
         }
         vstore_n(parameter + i, vload_n(parameter + i, n) * b.keep - m * alpha / (vsqrt(v) + epsilon), n);
     });
+}
+
+/* Adam of a table whose gradient is what take_grad makes of these arguments: it never goes to memory. One item: a block of rows. */
+KERNEL(adam_of_rows, pieces(a->size, take_block(a->inner)), take_block(a->inner) * a->inner * (4.5 + 1.0 * a->count / most(a->size, 1)),
+    float *parameter;         /* (size, inner), and so all its slots; in place */
+    float *momentum;
+    float *velocity;
+    OPTIONAL float *velocity_hat;
+    const float *d_out;       /* (count, inner) */
+    const int32_t *order;     /* (count) from order_indices */
+    const int32_t *first;     /* (size + 1) */
+    const double *learning_rate;      /* (1) */
+    const int64_t *iterations;        /* (1) */
+    int64_t size;
+    int64_t inner;            /* at most 16384 */
+    int64_t count;
+    double beta_1;
+    double beta_2;
+    double epsilon;
+    double weight_decay;
+    double clip;)
+{
+    float *gradient = (float *)worker->scratch;
+    for (int64_t k = begin; k < end; k++) {
+        const int64_t from = k * take_block(a->inner), stop = least(a->size, from + take_block(a->inner)), at = from * a->inner;
+        const adam_args rows = {
+            .parameter = a->parameter + at, .momentum = a->momentum + at, .velocity = a->velocity + at,
+            .velocity_hat = a->velocity_hat ? a->velocity_hat + at : 0, .gradient = gradient, .learning_rate = a->learning_rate,
+            .iterations = a->iterations, .beta_1 = a->beta_1, .beta_2 = a->beta_2, .epsilon = a->epsilon, .weight_decay = a->weight_decay,
+            .clip = a->clip,
+        };
+        sum_by_index(gradient, a->d_out, a->order, a->first, from, stop, a->inner);
+        adam_body(&rows, 0, (stop - from) * a->inner, worker);
+    }
 }
 
 /* Gradient descent; with momentum m = momentum m - rate g, p += m (nesterov: momentum m - rate g).  One item: one number. */

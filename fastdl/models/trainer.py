@@ -76,6 +76,7 @@ class Trainer:
         parameters = self._trained()[0]
         for p in parameters:
             p.grad = None
+        _core.gradients_unseen()
         with deferred_updates() as updates:
             y_pred = self._forward(x, True)
             y_true, predicted = self._targets(y, y_pred)

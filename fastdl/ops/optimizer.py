@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ..op import kernels, twin  # noqa: F401
+from .indexing import take_grad
 
 __all__ = []
 
@@ -42,6 +43,14 @@ def adam(parameter, momentum, velocity, velocity_hat, gradient, learning_rate, i
         np.maximum(velocity_hat, velocity, out=velocity_hat)
         v = velocity_hat
     parameter[...] = kept - momentum * alpha / (np.sqrt(v) + epsilon)
+
+
+@twin
+def adam_of_rows(parameter, momentum, velocity, velocity_hat, d_out, order, first, learning_rate, iterations, *, size, inner, count,
+                 **rule):
+    gradient = np.empty(parameter.shape, parameter.dtype)
+    take_grad(gradient, d_out, order, first, outer=1, size=size, inner=inner, count=count)
+    adam(parameter, momentum, velocity, velocity_hat, gradient, learning_rate, iterations, None, size=gradient.size, **rule)
 
 
 @twin

@@ -11,7 +11,7 @@ from ..registry import Configured
 from ..tensor import Parameter, State, Tensor, kernels
 from .schedules import LearningRateSchedule
 
-NORM_PIECE = 8192                    # as in csrc/kernels/optimizer.c
+NORM_PIECE, ROW_MOST = 8192, 16384   # as in csrc/kernels/optimizer.c
 
 
 class Optimizer(Configured):
@@ -20,6 +20,7 @@ class Optimizer(Configured):
         slots()                                       names of what it keeps beside each parameter
         update_run(parameter, slots, gradient, **k)   updates one run of numbers; k: learning_rate, iterations, scale, size,
                                                       weight_decay, clip, as its kernel has them
+        update_rows(parameter, slots, gradient, **k)  updates a table, if there is such a method; gradient: as _core.rows_of gives it
 
     learning_rate    a number, a LearningRateSchedule, or a function without arguments
     weight_decay     parameters shrink by this times the learning rate before each update
@@ -156,7 +157,11 @@ class Optimizer(Configured):
             raise ValueError(f"{self.name}: {len(grads)} gradients were given for {len(trainable_variables)} parameters")
         self.build(trainable_variables)
         grads = [g.array if isinstance(g, Tensor) else g for g in grads]
-        runs = self._plan(grads, trainable_variables)
+        tables = self._tables(grads)
+        rest = [k for k in range(len(grads)) if k not in tables]
+        runs = []
+        if not tables or any(grads[k] is not None for k in rest):
+            runs = self._plan([grads[k] for k in rest], [trainable_variables[k] for k in rest])
         if self.schedule is not None:
             self._refresh()
         scale = self._scale_of_all([g for _, _, g, _ in runs]) if self.global_clipnorm else None
@@ -170,6 +175,11 @@ class Optimizer(Configured):
             if average is not None:
                 kernels.average_parameters(average, parameter, self.iterations.array, size=parameter.size,
                                            every=self.ema_overwrite_frequency or 0, momentum=float(self.ema_momentum))
+        for k, rows in tables.items():
+            v = trainable_variables[k]
+            v.grad = None                     # there is none
+            self.update_rows(v.array, [s.array for s in self._slots[self._indices[id(v)]]], rows, learning_rate=self._rate.array,
+                             iterations=self.iterations.array, weight_decay=self._decay(v), clip=clip)
         for v in trainable_variables:
             constraint = getattr(v, "constraint", None)
             if constraint is not None:
@@ -181,6 +191,13 @@ class Optimizer(Configured):
         """With use_ema: the parameters become their averages. To be called after training."""
         for v in var_list if self.use_ema and self.built else ():
             v.assign(self._slots[self._indices[id(v)]][-1].numpy())
+
+    def _tables(self, grads):
+        """{index: gradient as rows}, of gradients that need not be in memory."""
+        if not hasattr(self, "update_rows") or self.use_ema or self.clipnorm or self.global_clipnorm:
+            return {}
+        found = ((k, _core.rows_of(g)) for k, g in enumerate(grads) if g is not None and g.ndim == 2 and g.shape[1] <= ROW_MOST)
+        return {k: rows for k, rows in found if rows is not None}
 
     def _plan(self, grads, variables):
         """[(parameter, slots, gradient, weight decay)]: arrays of the runs, neighbours merged."""

@@ -70,6 +70,13 @@ class Adam(Optimizer):
         kernels.adam(parameter, momentum, velocity, hat[0] if hat else None, gradient, learning_rate, iterations, scale,
                      beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, **sizes)
 
+    def update_rows(self, parameter, slots, gradient, *, learning_rate, iterations, **sizes):
+        """Update a table."""
+        momentum, velocity, *hat = slots
+        arrays, of_rows = gradient
+        kernels.adam_of_rows(parameter, momentum, velocity, hat[0] if hat else None, *arrays, learning_rate, iterations, size=of_rows["size"],
+                             inner=of_rows["inner"], count=of_rows["count"], beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, **sizes)
+
     def get_config(self):
         return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "amsgrad": self.amsgrad}
 
