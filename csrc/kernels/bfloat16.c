@@ -88,12 +88,13 @@ KERNEL(matrix_product_bf16, product_bf16_items(a->rows, a->columns, a->depth, a-
     const int64_t each = s.down * s.across, results = a->outer * a->inner * parts * a->rows * a->columns;
     const int simple = a->activation <= ACT_RELU || a->activation == ACT_RELU6;
     const int streamed = simple && most_depth <= PAIR_BLOCK_DEPTH && streams(a->out, a->residual ? 2 * results : results, a->columns);
-    for (int64_t i = begin; i < end; i++) {
+    for (int64_t i = begin, blocks; i < end; i += blocks) {
         const int64_t n = i / each, part = n % parts, inner = n / parts % a->inner, outer = n / parts / a->inner;
         const int64_t down = i % each / s.across, across = i % s.across, wide = pieces(a->columns, PANEL);
         const int64_t row = tile_begin(a->rows, s.down, down), rows = tile_begin(a->rows, s.down, down + 1) - row;
+        blocks = least(end - i, s.across - across);              /* of the same rows, which are rounded once */
         const int64_t column = tile_begin(wide, s.across, across) * PANEL;
-        const int64_t columns = least(tile_begin(wide, s.across, across + 1) * PANEL, a->columns) - column;
+        const int64_t columns = least(tile_begin(wide, s.across, across + blocks) * PANEL, a->columns) - column;
         const int64_t start = part * most_depth, stop = least(start + most_depth, a->depth);
         const float *left = a->left + outer * a->left_outer + inner * a->left_inner + row * a->left_row;
         const uint32_t *panels = a->panels + (outer * a->right_outer + inner * a->right_inner) * matrix + column * pairs;
