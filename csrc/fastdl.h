@@ -13,6 +13,8 @@ enum { FD_SCRATCH = 1 << 21 };   /* bytes of scratch that each thread owns */
 typedef struct fd_worker {       /* what a running kernel gets besides its arguments */
     char *scratch;               /* FD_SCRATCH bytes, aligned to 64, contents undefined */
     int64_t bad;                 /* lowest item found wrong in the data so far; INT64_MAX: none */
+    const struct fd_call *call;  /* the call itself, in a list, */
+    int64_t calls_after;         /* in which so many follow it */
 } fd_worker;
 
 typedef struct fd_slices {       /* how the items of a call belong to rows of what it reads and writes */

@@ -200,6 +200,7 @@ static double now(void)
 static int run_items(run *r, int64_t at, int64_t begin, int64_t end, fd_worker *worker)
 {
     if (begin >= end) return 0;
+    worker->call = &r->calls[at], worker->calls_after = r->n - at - 1;
     r->calls[at].kernel->run(r->calls[at].word, begin, end, worker);
     if (worker->bad == INT64_MAX) return 0;
     const int64_t found = at << FAULT_BITS | worker->bad;
@@ -343,7 +344,7 @@ static void *work(void *thread)
 {
     run *const r = &together;
     const int t = (int)(intptr_t)thread;
-    fd_worker worker = { scratch_of[t], INT64_MAX };
+    fd_worker worker = { .scratch = scratch_of[t], .bad = INT64_MAX };
     int64_t seen = 0;
     for (int looks = 0;;) {
         looks = look(r, t, &seen, looks, &worker);
@@ -418,7 +419,7 @@ int64_t fd_run(const fd_call *calls, int64_t n, int64_t repeats, double seconds,
     char *own = team > 1 ? scratch(0) : borrow();
     if (!own) return -1;
     run mine, *r = team > 1 ? &together : &mine;
-    fd_worker worker = { own, INT64_MAX };
+    fd_worker worker = { .scratch = own, .bad = INT64_MAX };
     r->calls = calls, r->n = n, r->repeats = repeats, r->done = 0, r->deadline = deadline, r->clock = clock, r->since = 0;
     r->team = team > 1 ? team : 1, r->alone = alone, r->pace = paced ? pace : 0, r->began = began;
     atomic_init(&r->fault, INT64_MAX);

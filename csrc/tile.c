@@ -150,7 +150,8 @@ void tile_end(float *out, const float *residual, float *keep, int streams, int64
 }
 
 /* What tile i of the n of a group of columns fetches, a line for each of its terms: the rows of a that the next tile reads, for the first
-   cache; for the second, with the other tiles, the columns of b that come next and, where all read all rows of a, later terms of these.
+   cache; for the second, with the other tiles, the columns of b that come next and, where all read all rows of a, later terms of these;
+   after the last columns a share of what comes soon.
    Nothing that another thread may be writing, which would have to get its lines back. */
 INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t rows, int64_t row, int64_t height, int64_t columns, int64_t i,
                         int64_t n)
@@ -160,7 +161,12 @@ INLINE void fetch_ahead(tile *t, const tile *whole, const float *b_next, int64_t
     const int64_t k = beside ? i : i - most(n - FETCHING, 0), lines = b_next ? pieces(columns, 16) : 0;
     t->later = t->ahead = (const char *)(t->a + (more ? row + height : row) * t->a_row);
     t->later_step = 0, t->ahead_step = t->a_row == t->depth && more ? 4 * height : 0;        /* else what lies behind is of other terms */
-    if (b_next && panels) {                                     /* a share of a panel */
+    if (!b_next && whole->soon) {
+        const int64_t each = pieces(whole->soon_bytes, least(n, FETCHING)), share = i - most(n - FETCHING, 0);
+        if (share < 0 || t->depth < 1) return;
+        t->later_step = least(pieces(each, t->depth), 64);
+        t->later = whole->soon + share * each;
+    } else if (b_next && panels) {                              /* a share of a panel */
         const int64_t each = least(n, FETCHING) * PANEL / columns;
         if (k < 0 || !each) return;
         t->later_step = least(pieces(4 * PANEL, each), 64);

@@ -31,6 +31,7 @@ typedef struct tile {
     int64_t b_panel;                            /* from panel to panel: PANEL where b is in place; unused where columns <= PANEL */
     const float *b_next;                        /* null, or what will be read as b is, after its last columns */
     const float *a_next; int64_t a_next_depth;  /* null, or what will be read after a, where a_row is 1, or was before the rows were turned */
+    const char *soon; int64_t soon_bytes;       /* null, or what another product reads first; if b_next is null */
     float *copy;                                /* null, or room for 2 * depth * COPY_COLUMNS: see tile_multiply */
     const float *bias;                          /* may be null */
     const float *residual;                      /* null, or what is added before the activation, laid out as out */

@@ -23,6 +23,7 @@ typedef struct product {
     int64_t rows, columns, depth, activation, accumulate;
     float *keep;
     int64_t keep_streams, ends;
+    const char *soon; int64_t soon_bytes;        /* as in struct tile */
 } product;
 
 /* How a product is cut into cells: by its shape alone. Cells are small, for balance; a thread takes a run of them as one block. */
@@ -120,6 +121,7 @@ static void product_block(const product *t, int64_t row, int64_t rows, int64_t c
                 }
                 s.out = t->out + i * t->out_row + j;
                 s.keep = t->keep ? t->keep + i * t->out_row + j : 0, s.keep_streams = t->keep_streams;
+                if (last && j + width >= column + columns && i + n == row + rows) s.soon = t->soon, s.soon_bytes = t->soon_bytes;
                 s.residual = last && t->residual ? t->residual + i * t->out_row + j : 0;
                 tile_multiply(&s, n);
             }
@@ -326,6 +328,8 @@ static int64_t product_cells_of_unit(int64_t rows, int64_t columns, int64_t dept
     const cells s = product_cells(rows, columns, split ? split : depth, split ? most(pieces(depth, split), 1) : 1);
     return split ? s.down * s.across : s.across;
 }
+enum { SOON_CALLS = 3, SOON_ROWS = 512 };       /* how near the next product must be; and rows of this one, whose results need a place, too */
+static void product_soon(product *t, const fd_worker *worker, int64_t begin);
 enum { KEPT = 1 << 20 };        /* numbers from which what only the backward pass reads is not worth a place in the caches */
 
 /* out[n] = activate(left[n] @ right[n] + bias + residual[n]) for n of a batch, every operand by strides; with accumulate, out[n] + … .
@@ -369,7 +373,7 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
     const int one = a->outer * a->inner * parts == 1;           /* which is short, often: without divisions */
     for (int64_t n = one ? 0 : begin / each; n * each < end; n++) {
         const int64_t part = one ? 0 : n % parts, inner = one ? 0 : n / parts % a->inner, outer = one ? 0 : n / parts / a->inner;
-        const product t = {
+        product t = {
             .out = a->out + n * a->rows * a->columns, .out_row = a->columns,
             .a = a->left + outer * a->left_outer + inner * a->left_inner + part * most_depth * a->left_depth,
             .a_row = a->left_row, .a_depth = a->left_depth,
@@ -380,9 +384,24 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
             .residual = a->residual ? a->residual + n * a->rows * a->columns : 0, .keep_streams = keep_streams,
             .ends = (n + 1) * each >= end,
         };
+        if (one) product_soon(&t, worker, begin);
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
     vstreams_end();
+}
+
+/* The panels that this thread reads first in the next product are fetched at the end of this one: they come from far away, and nothing
+   else is read then. Panels are what does not change from product to product. */
+static void product_soon(product *t, const fd_worker *worker, int64_t begin)
+{
+    const fd_call *call = worker->call, *next = call + 1, *end = next + least(SOON_CALLS, worker->calls_after);
+    while (next < end && next->kernel != call->kernel) next++;
+    const matrix_product_args *a = (const void *)next->word;
+    if (next >= end || !next->items || !a->right_panel || a->outer * a->inner > 1 || t->rows > SOON_ROWS) return;
+    const cells s = product_cells(a->rows, a->columns, a->depth, 1);
+    const int64_t column = a->rows > a->columns ? 0 : next->items * begin / call->items / s.down * s.columns;
+    t->soon = (const char *)(a->right + column / PANEL * a->right_panel);
+    t->soon_bytes = 4 * least(a->columns - column, WIDE_COLUMNS) * a->depth;
 }
 
 /* d_x = d_y times the derivative of the activation, from its result y.  One item: one number. */
