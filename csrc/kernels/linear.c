@@ -384,7 +384,7 @@ KERNEL_BY_ROWS(matrix_product, matrix_product_cells(a->rows, a->columns, a->dept
             .residual = a->residual ? a->residual + n * a->rows * a->columns : 0, .keep_streams = keep_streams,
             .ends = (n + 1) * each >= end,
         };
-        if (one) product_soon(&t, worker, begin);
+        if (one && a->right_panel) product_soon(&t, worker, begin);
         product_range(&t, &s, most(begin - n * each, 0), least(end - n * each, each), (float *)worker->scratch);
     }
     vstreams_end();
