@@ -12,6 +12,7 @@ enum {
     KERNEL_PAIRS = CHUNK / 2 * PRODUCTS,     /* pairs of a kernel of 64 channels by 64 filters */
     OWN_TILES = 84,                          /* times chunks of channels: windows that an item keeps for all its filters */
     SUM_TILES = 64,                          /* tiles transformed at once for the kernel's gradient; even */
+    SUM_STREAMED = 1 << 19,                  /* numbers of it that are stored past the caches */
 };
 
 #ifdef __clang__
@@ -66,28 +67,43 @@ static void transform_windows(uint32_t *v, const tiling *s, int64_t tile, int64_
 
 /* ---- what is fetched during products and transforms, which leave the memory idle ---- */
 
+enum { ROWS = 6, STEP = 8, RUNS = 4 };         /* rows of a tile of products; pairs from fetch to fetch */
+
 typedef struct later {                         /* runs of `left` rows of 64 numbers, `row` apart */
-    struct { const float *at; int64_t row, left; } run[3];
-    int64_t now, rows;                         /* the run that is fetched; rows of all */
+    struct { const float *at; int64_t row, left; } run[RUNS];
+    int64_t now, share;                        /* the run that is fetched next; rows of a run that a tile fetches in each step */
 } later;
 
 INLINE void fetch_later(later *f, int64_t k, const float *at, int64_t row, int64_t n)
 {
     f->run[k].at = at, f->run[k].row = row, f->run[k].left = most(n, 0);
-    f->rows += f->run[k].left;
 }
 
-INLINE void fetch_now(later *f, int64_t n)
+/* The share with which the tiles of `rows` rows and `pairs` pairs fetch runs of so many. A tile is given rows of one run only: to look for
+   the next run in every step takes a twentieth of the time. */
+static int64_t fetch_share(int64_t rows, int64_t pairs, int64_t first, int64_t second, int64_t third, int64_t fourth)
 {
-    while (n > 0 && f->now < 3) {
-        if (!f->run[f->now].left) {
-            f->now++;
-            continue;
-        }
-        UNROLL for (int c = 0; c < CHUNK; c += 16) __builtin_prefetch(f->run[f->now].at + c, 0, 3);
-        f->run[f->now].at += f->run[f->now].row;
-        f->run[f->now].left--, n--;
+    const int64_t tiles = pieces(rows, ROWS), steps = most(pieces(pairs, STEP), 1);
+    for (int64_t share = 1;; share++) {
+        const int64_t n = share * steps;
+        if (share == 16 || pieces(first, n) + pieces(second, n) + pieces(third, n) + pieces(fourth, n) <= tiles) return share;
     }
+}
+
+/* The next n rows, all of one run; or null. */
+INLINE const float *fetch_next(later *f, int64_t n, int64_t *row)
+{
+    while (f->now < RUNS && f->run[f->now].left <= 0) f->now++;
+    if (f->now == RUNS) return 0;
+    const float *at = f->run[f->now].at;
+    *row = f->run[f->now].row;
+    f->run[f->now].at += n * *row, f->run[f->now].left -= n;
+    return at;
+}
+
+INLINE void fetch_rows_now(const float *at, int64_t row, int64_t n)
+{
+    for (; n > 0; n--, at += row) UNROLL for (int c = 0; c < CHUNK; c += 16) __builtin_prefetch(at + c, 0, 3);
 }
 
 /* All windows at all points, where many filters see them.  One item: 64 channels of `block` tiles. */
@@ -114,10 +130,10 @@ KERNEL(winograd4x4_images_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_
         uint32_t *v = a->v + (first / CHUNK * tiles + tile) * WINDOW;
         clear((float *)v, n, WINDOW, count);
         const int64_t j = i + 1, next = pixels_before(&s, j / chunks * a->block), stop = pixels_before(&s, least(j / chunks * a->block + n, tiles));
-        later ahead = { .now = 0, .rows = 0 };
-        fetch_later(&ahead, 0, a->images + next * a->channels + j % chunks * CHUNK, a->channels, stop - next);
+        const float *soon = a->images + next * a->channels + j % chunks * CHUNK;
+        const int64_t share = pieces(most(stop - next, 0), n);
         for (int64_t k = 0; k < n; k++) {
-            fetch_now(&ahead, pieces(stop - next, n));
+            fetch_rows_now(soon + k * share * a->channels, a->channels, share);
             transform_windows(v + k * WINDOW, &s, tile + k, 1, first, count, (float *)worker->scratch);
         }
     }
@@ -171,17 +187,16 @@ KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CH
 /* ---- products ---- */
 
 #if defined(__AVX512BF16__)
-enum { ROWS = 6, STEP = 8 };                   /* rows of a tile; pairs from fetch to fetch */
-
 /* `rows` rows of multiply(), 64 columns: what pair_multiply does, but with so few terms the way into it would take a tenth of the time. */
 INLINE void multiply_rows(float *out, const uint32_t *a, const int64_t a_row, const int64_t a_depth, const uint32_t *b, int64_t pairs,
-                          int64_t accumulate, const int rows, later *ahead, int64_t share)
+                          int64_t accumulate, const int rows, const float *soon, int64_t soon_row, int64_t share)
 {
     vf sum[ROWS][4];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int k = 0; k < 4; k++) sum[i][k] = accumulate ? vload(out + i * PRODUCTS + k * VL) : vset(0);
     for (; pairs > 0; pairs -= STEP) {
-        fetch_now(ahead, share);
+        fetch_rows_now(soon, soon_row, share);
+        soon += share * soon_row;
         ROLLED for (int64_t p = least(pairs, STEP); p > 0; p--, a += a_depth, b += PRODUCTS) {
             vu v[4];
             UNROLL for (int k = 0; k < 4; k++) v[k] = vuload(b + k * VL);
@@ -203,14 +218,17 @@ INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const i
     if (!rows) return;
 #if defined(__AVX512BF16__)
     if (columns == CHUNK) {
-        const int64_t n = pieces(rows, ROWS), share = pieces(ahead->rows, n * most(pieces(pairs, STEP), 1)), size = rows / n, larger = rows % n;
+        const int64_t n = pieces(rows, ROWS), size = rows / n, larger = rows % n, share = ahead->share;
+        int64_t soon_row = 0;
         for (int64_t i = 0; i < n; i++) {
             const int64_t own = size + (i < larger);
-#define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, pairs, accumulate, r, ahead, share); break;
+            const float *soon = fetch_next(ahead, share * pieces(most(pairs, 1), STEP), &soon_row);
+#define CASE(r) case r: multiply_rows(out, a, a_row, a_depth, b, pairs, accumulate, r, soon, soon_row, soon ? share : 0); break;
             switch (own) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
 #undef CASE
             out += own * PRODUCTS, a += own * a_row;
         }
+        for (const float *soon; (soon = fetch_next(ahead, 1, &soon_row));) fetch_rows_now(soon, soon_row, 1);     /* of few tiles */
         return;
     }
 #endif
@@ -229,18 +247,19 @@ INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const i
 static void store_results(float *out, const tiling *s, int64_t tile, int64_t n, const float *products, int64_t columns, const float *bias,
                           int64_t activation)
 {
-    const vf lowest = vset(activation == ACT_RELU ? 0 : -INFINITY);
     for (int64_t i = 0; i < n; i++, tile++, products += PRODUCTS) {
         const tile_place p = place_of(s, tile);
         const int64_t rows = least(s->height - p.row, p.down), across = least(s->width - p.column, p.across), filters = s->channels;
         float *to = out + ((p.image * s->height + p.row) * s->width + p.column) * filters;
         for (int64_t c = 0; c < columns; c += VL) {
             const int64_t left_over = columns - c;
-            const vf b = bias ? vload_n(bias + c, left_over) : vset(-0.0f);
             vf y[4][4];
             FROM_POINTS(y, products + c, CHUNK, 4, 4, result_pair)
-            UNROLL for (int r = 0; r < 4; r++)
-                UNROLL for (int q = 0; q < 4; q++) y[r][q] = vgreater(lowest, y[r][q] + b);
+            if (bias) {
+                const vf b = vload_n(bias + c, left_over);
+                UNROLL for (int k = 0; k < 16; k++) y[k / 4][k % 4] += b;
+            }
+            if (activation == ACT_RELU) UNROLL for (int k = 0; k < 16; k++) y[k / 4][k % 4] = vgreater(vset(0), y[k / 4][k % 4]);
             if (rows == 4 && across == 4 && left_over >= VL) {
                 UNROLL for (int r = 0; r < 4; r++)
                     UNROLL for (int q = 0; q < 4; q++) vstore(to + c + (r * s->width + q) * filters, y[r][q]);
@@ -311,9 +330,11 @@ KERNEL(winograd4x4_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 
                 const int64_t soon = chunk + 1 < chunks, more = g + 1 < stop_group || tile + n == tiles;
                 const int64_t soon_g = soon ? g : more ? least(g + 1, groups - 1) : first_group;
                 const float *soon_taps = a->kernel + soon * (first + CHUNK) * a->row + soon_g * CHUNK * a->column;
+                const int64_t fetched = fetch_share(n, pieces(count, 2), out_share, a->v ? n : g == first_group ? image_share : 0,
+                                                    a->u ? CHUNK / 2 : taps, 0);
                 for (int64_t p = 0; p < POINTS; p++, u += CHUNK) {
                     const int64_t share = chunk * POINTS + p, tap = p * taps;
-                    later ahead = { .now = 0, .rows = 0 };
+                    later ahead = { .share = fetched };
                     fetch_later(&ahead, 0, out_lines + share * out_share * a->filters, a->filters, least(out_share, pixels - share * out_share));
                     if (a->v) fetch_later(&ahead, 1, (const float *)v + (p + 2) / 2 * CHUNK, WINDOW, p % 2 ? 0 : n);
                     else fetch_later(&ahead, 1, next_images + share * image_share * CHUNK, CHUNK,
@@ -374,6 +395,8 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(tiles_of(a->batch, a->out_height, a->ou
     const tiling x = tiling_of(a->images, a->batch, a->height, a->width, a->channels, a->out_height, a->out_width, 4, a->top, a->left);
     const tiling d = tiling_of(a->d_out, a->batch, a->out_height, a->out_width, a->filters, a->out_height, a->out_width, 4, 0, 0);
     const int64_t group = x.across > SUM_TILES ? SUM_TILES : SUM_TILES / x.across * x.across;     /* whole rows of tiles: see fetch_later */
+    const int streamed = a->piece >= tiles && 9 * a->channels * a->filters >= SUM_STREAMED && (uintptr_t)a->d_kernel % 64 == 0
+                         && a->filters % 16 == 0;
     float *sums = (float *)worker->scratch, *patch = sums + CHUNK * PRODUCTS;
     uint32_t *v = (uint32_t *)(patch + 2 * POINTS * CHUNK), *z = v + SUM_TILES / 2 * PRODUCTS;
     for (int64_t i = begin; i < end; i++) {
@@ -391,11 +414,14 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(tiles_of(a->batch, a->out_height, a->ou
             const float *d_out = a->d_out + pixels_before(&d, next) * a->filters + j % chunks / channel_chunks * CHUNK;
             const int64_t image_share = pieces(pixels_before(&x, after) - pixels_before(&x, next), POINTS);
             const int64_t d_share = pieces(pixels_before(&d, after) - pixels_before(&d, next), POINTS), taps = 9 * CHUNK / POINTS;
+            const int64_t written = last && !streamed ? taps : 0, pairs = pieces(n, 2);
+            const int64_t fetched = fetch_share(rows, pairs, image_share, d_share, written, pairs);
             for (int64_t p = 0; p < POINTS; p++) {
-                later ahead = { .now = 0, .rows = 0 };
+                later ahead = { .share = fetched };
                 fetch_later(&ahead, 0, images + p * image_share * a->channels, a->channels, image_share);
                 fetch_later(&ahead, 1, d_out + p * d_share * a->filters, a->filters, d_share);
-                fetch_later(&ahead, 2, to + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, last ? taps : 0);
+                fetch_later(&ahead, 2, to + (p * taps / CHUNK * a->channels + p * taps % CHUNK) * a->filters, a->filters, written);
+                fetch_later(&ahead, 3, (const float *)(z + (p + 1) * CHUNK), PRODUCTS, pairs);
                 int64_t some = n;                              /* of a pair of which one tile is wanted, the other's gradient is 0 there */
                 const int64_t first = wanted_tiles(&x, tile, &some, p / 6 == 1, p % 6 == 1), at = first / 2 * PRODUCTS + p * CHUNK;
                 multiply(sums + p * CHUNK, v + at, 1, PRODUCTS, z + at, some ? pieces(first % 2 + some, 2) : 0, columns, tile > begin_tile, rows,
@@ -406,8 +432,9 @@ KERNEL(winograd4x4_d_kernel_bf16, pieces(tiles_of(a->batch, a->out_height, a->ou
             for (int64_t f = 0; f < columns; f += VL) {
                 vf g[3][3];
                 FROM_POINTS(g, sums + c * PRODUCTS + f, CHUNK, 4, 3, kernel_result_pair)
-                UNROLL for (int k = 0; k < 9; k++) vstore_n(to + k * a->channels * a->filters + f, g[k / 3][k % 3], columns - f);
+                UNROLL for (int k = 0; k < 9; k++) vstore_to(to + k * a->channels * a->filters + f, g[k / 3][k % 3], columns - f, streamed);
             }
     }
+    if (streamed) vstreams_end();
     keep_denormals(state);
 }
