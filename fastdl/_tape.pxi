@@ -168,7 +168,11 @@ cdef class Walk:
                 continue
             keys.append((i, key))
             if pattern is None and i in node.adds and node.leaves is None and buffer is None and key in self.of:
-                before[i] = self.of.pop(key)[0]
+                if not node.in_place:
+                    before[i] = self.of.pop(key)[0]
+                elif self.of[key][1] and (self.of[key][0].shape, self.of[key][0].dtype) == node.given[i]:
+                    d_inputs[i] = before[i] = self.of.pop(key)[0]
+                    continue
             if buffer is not None or views or pattern is not None:
                 d_inputs[i] = buffer
             elif owned and i == node.overwrites and node.leaves is None and not same and (d.shape, d.dtype) == node.given[i]:

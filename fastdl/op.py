@@ -129,6 +129,7 @@ class Op(_core.Node):
     same = ()                        # inputs whose gradient is d_out itself, unchanged
     adds = ()                        # inputs to whose gradient backward adds what else has arrived there: self.before.get(i), an array or None
     before = {}
+    in_place = False                 # whether it does so in the memory of what has arrived, self.before's arrays being those of the gradients
     overwrites = None                # the input whose gradient backward may be told to write into d_out's own memory
     result = None                    # dtype of the output; None: that of the first floating-point input
     outputs = 1

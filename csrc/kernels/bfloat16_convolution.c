@@ -194,7 +194,8 @@ KERNEL(conv2d_d_images_bf16, shares(CLASS_SHARES(a, PAIR_PATCHES)),
     int64_t dilation_width;
     int64_t top;
     int64_t left;
-    int64_t groups;)
+    int64_t groups;
+    int64_t accumulate;   /* 1, where strides make several classes: added to what is in d_images */)
 {
     const uint32_t state = flush_denormals();
     const int64_t taken = a->filters / a->groups, columns = a->channels / a->groups, panels = pieces(columns, PANEL);
@@ -234,7 +235,9 @@ KERNEL(conv2d_d_images_bf16, shares(CLASS_SHARES(a, PAIR_PATCHES)),
             int64_t image = pixel / row / rows, y = pixel / row % rows, x = pixel % row;
             for (int64_t j = 0; classes > 1 && j < n; j++) {
                 const int64_t place = (image * a->height + y * a->stride_height + cy) * a->width + x * a->stride_width + cx;
-                memcpy(a->d_images + place * a->channels + g * columns + column, result + j * m, (size_t)m * sizeof(float));
+                float *to = a->d_images + place * a->channels + g * columns + column;
+                if (!a->accumulate) memcpy(to, result + j * m, (size_t)m * sizeof(float));
+                else for (int64_t c = 0; c < m; c++) to[c] += result[j * m + c];
                 if (++x == row) x = 0, y++;
                 if (y == rows) y = 0, image++;
             }

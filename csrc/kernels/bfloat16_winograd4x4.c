@@ -245,7 +245,7 @@ INLINE void multiply(float *out, const uint32_t *a, const int64_t a_row, const i
 
 /* Results of n tiles, `columns` filters from `out`, which points to the first of them in the first image. */
 static void store_results(float *out, const tiling *s, int64_t tile, int64_t n, const float *products, int64_t columns, const float *bias,
-                          int64_t activation)
+                          int64_t activation, int64_t accumulate)
 {
     for (int64_t i = 0; i < n; i++, tile++, products += PRODUCTS) {
         const tile_place p = place_of(s, tile);
@@ -255,6 +255,9 @@ static void store_results(float *out, const tiling *s, int64_t tile, int64_t n, 
             const int64_t left_over = columns - c;
             vf y[4][4];
             FROM_POINTS(y, products + c, CHUNK, 4, 4, result_pair)
+            if (accumulate)
+                UNROLL for (int k = 0; k < 16; k++)
+                    if (k / 4 < rows && k % 4 < across) y[k / 4][k % 4] += vload_n(to + c + (k / 4 * s->width + k % 4) * filters, left_over);
             if (bias) {
                 const vf b = vload_n(bias + c, left_over);
                 UNROLL for (int k = 0; k < 16; k++) y[k / 4][k % 4] += b;
@@ -298,7 +301,8 @@ KERNEL(winograd4x4_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 
     int64_t flipped;
     int64_t activation;
     int64_t block;
-    int64_t parts;)
+    int64_t parts;
+    int64_t accumulate;   /* 1: added to what is in out */)
 {
     const uint32_t state = flush_denormals();
     const int64_t tiles = tiles_of(a->batch, a->out_height, a->out_width, 4), blocks = pieces(tiles, a->block);
@@ -347,7 +351,8 @@ KERNEL(winograd4x4_bf16, pieces(tiles_of(a->batch, a->out_height, a->out_width, 
                              chunk > 0, some, &ahead);
                 }
             }
-            store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation);
+            store_results(a->out + g * CHUNK, &to, tile, n, products, columns, a->bias ? a->bias + g * CHUNK : 0, a->activation,
+                          a->accumulate);
         }
     }
     keep_denormals(state);

@@ -60,10 +60,12 @@ def conv2d_pack_flipped_bf16(panels, kernel, *, channels, filters, groups, **win
 
 
 @twin(flops=_flops)
-def conv2d_d_images_bf16(d_images, d_out, panels, *, channels, filters, groups, **sizes):
+def conv2d_d_images_bf16(d_images, d_out, panels, *, channels, filters, groups, accumulate, **sizes):
     window = {name: sizes[name] for name in convolution.WINDOW}
     panels = _float_panels(panels, groups, _class_rows(filters // groups, window), channels // groups, d_out.dtype)
+    before = d_images.copy() if accumulate else 0
     _core.twins["conv2d_d_images"](d_images, rounded(d_out), panels, channels=channels, filters=filters, groups=groups, **sizes)
+    d_images += before
 
 
 @twin(flops=_flops)
@@ -156,7 +158,7 @@ def _flops4x4(**sizes):
 
 @twin(flops=_flops4x4, error=5e-3)
 def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_width, channels, filters, place, row, column, flipped, activation,
-                     block, parts, **sizes):
+                     block, parts, accumulate, **sizes):
     if not out.size:
         return
     chunks, found = -(-channels // CHUNK), winograd.places(batch, out_height, out_width, 4)
@@ -172,9 +174,10 @@ def winograd4x4_bf16(out, images, v, kernel, u, bias, *, batch, out_height, out_
     u = u.reshape(-1, chunks, CHUNK // 2, 36 * CHUNK + 16)[..., :-16].reshape(-1, chunks, CHUNK // 2, 36, CHUNK).swapaxes(2, 3)
     g = unpaired(u, CHUNK).transpose(2, 1, 3, 0, 4).reshape(36, chunks * CHUNK, -1)[:, :channels, :filters]
     y = (x.astype(out.dtype) @ g.astype(out.dtype)).reshape(6, 6, -1, filters)
-    y = winograd.both(winograd.matrices(4)[0].T, y)
+    y, before = winograd.both(winograd.matrices(4)[0].T, y), out.copy() if accumulate else 0
     y = linear.activate(y if bias is None else y + bias, activation)
     winograd.store(out.reshape(batch, out_height, out_width, filters), found, y)
+    out += before
 
 
 @twin(flops=_flops4x4, error=5e-3)
@@ -215,9 +218,10 @@ def _convolve2x2(op, out, images, kernel, bias, flipped, sizes, activation=0):
     kernels.winograd_bf16(out, images, panels, bias, channels=rows, filters=columns, activation=activation, block=block, parts=parts, **sizes)
 
 
-def _convolve4x4(op, out, images, kernel, bias, sizes, taps, activation=0):
+def _convolve4x4(op, out, images, kernel, bias, sizes, taps, activation=0, accumulate=0):
     winograd.by_kernels(op, out, images, kernel, bias, sizes, taps, activation, 4,
-                        (kernels.winograd4x4_images_bf16, kernels.winograd4x4_pack_bf16, kernels.winograd4x4_bf16), WINDOW, KERNEL, {}, "uint32")
+                        (kernels.winograd4x4_images_bf16, kernels.winograd4x4_pack_bf16, kernels.winograd4x4_bf16), WINDOW, KERNEL, {},
+                        "uint32", {"accumulate": accumulate})
 
 
 def kernel_gradient(op, d_kernel, d_out):
@@ -238,9 +242,15 @@ def conv2d(op, out, images, kernel, bias):
     kernels.conv2d_bf16(out, images, panels, bias, **op.sizes, filters=filters, groups=op.groups, activation=op.act)
 
 
+def adds(op):
+    """Whether conv2d_d_images adds to what is in its array: () or (0,), as Op.adds."""
+    return (0,) if op.tile == 4 or not op.tile and op.sizes["stride_height"] * op.sizes["stride_width"] > 1 else ()
+
+
 def conv2d_d_images(op, d_images, d_z):
     """The gradient of op's images from that of its result before the activation."""
     _, _, taken, filters = op.kernel.shape
+    accumulate = int(op.before.get(0) is not None)
     if op.tile:
         s = op.sizes
         sizes = dict(batch=s["batch"], height=s["out_height"], width=s["out_width"], out_height=s["height"], out_width=s["width"],
@@ -248,9 +258,9 @@ def conv2d_d_images(op, d_images, d_z):
         if op.tile == 2:
             return _convolve2x2(op, d_images, d_z, op.kernel, None, 1, sizes)
         return _convolve4x4(op, d_images, d_z, op.kernel, None, dict(sizes, channels=filters),
-                            dict(place=taken * filters, row=1, column=filters, flipped=1))
+                            dict(place=taken * filters, row=1, column=filters, flipped=1), accumulate=accumulate)
     window = {name: op.sizes[name] for name in convolution.WINDOW}
     size = sum(panel_pairs(rows, taken) for rows in _class_rows(filters // op.groups, window))
     panels = op.empty((op.groups * size,), "uint32")
     kernels.conv2d_pack_flipped_bf16(panels, op.kernel, channels=op.sizes["channels"], filters=filters, groups=op.groups, **window)
-    kernels.conv2d_d_images_bf16(d_images, d_z, panels, **op.sizes, filters=filters, groups=op.groups)
+    kernels.conv2d_d_images_bf16(d_images, d_z, panels, **op.sizes, filters=filters, groups=op.groups, accumulate=accumulate)

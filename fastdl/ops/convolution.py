@@ -254,6 +254,7 @@ class Conv2D(Windows, Op):
     activation: str = None
     algorithm: str = "auto"
     bfloat16: bool = False
+    in_place = True
 
     def shape(self, images, kernel, bias=None):
         if len(images.shape) != 4 or len(kernel.shape) != 4:
@@ -287,6 +288,7 @@ class Conv2D(Windows, Op):
         self.bfloat16 = self.bfloat16 and depth >= LEAST_DEPTH and self.winograd is not strided_winograd      # which is faster than pairs
         if self.bfloat16:
             self.tile = bfloat16_convolution.tile_of(self)
+            self.adds = () if self.pixelwise or self.algorithm == "im2col" else bfloat16_convolution.adds(self)
         if self.pixelwise and out.shape[:3] == images.shape[:3] and pair(self.strides) == (1, 1):
             self.patches = images
         elif self.pixelwise or self.algorithm == "im2col":

@@ -206,9 +206,9 @@ def _convolve(op, out, images, kernel, bias, sizes, taps, activation=0):
                points * CHUNK + 16, points * (CHUNK * CHUNK + 16), {"tile": op.tile})
 
 
-def by_kernels(op, out, images, kernel, bias, sizes, taps, activation, tile, of, window, matrix, own, dtype=None):
+def by_kernels(op, out, images, kernel, bias, sizes, taps, activation, tile, of, window, matrix, own, dtype=None, at_end={}):
     """The convolution by these kernels of the windows, of the kernel and of all: window numbers for 64 channels of a tile, matrix numbers for
-    64 channels by 64 filters. own: what these kernels take beside what others do."""
+    64 channels by 64 filters. own: what these kernels take beside what others do; at_end: what the last of them does."""
     if not out.size:
         return
     of_images, of_kernel, of_all = of
@@ -234,7 +234,7 @@ def by_kernels(op, out, images, kernel, bias, sizes, taps, activation, tile, of,
         else:
             u = op.prepared((size,), fill, kernel, dtype=dtype)
     of_all(out, images if v is None else None, v, kernel if u is None else None, u, bias, **sizes, filters=filters, **taps,
-           activation=activation, **own, block=-(-tiles // blocks), parts=parts)
+           activation=activation, **own, **at_end, block=-(-tiles // blocks), parts=parts)
 
 
 def kernel_gradient(op, d_kernel, d_out):

@@ -146,6 +146,26 @@ def test_winograd_gives_the_same_bits_emulated_and_for_every_batch(images, filte
     assert len(found) <= 1 and len(first) <= 1
 
 
+@pytest.mark.parametrize("isa", fastdl.config.available_isas())
+@pytest.mark.parametrize("size, strides", [((2, 7, 9, 33), (1, 1)), ((2, 8, 8, 64), (1, 1)), ((2, 7, 8, 36), (2, 2)), ((2, 7, 8, 36), (1, 2))])
+def test_gradients_are_added_to_what_has_arrived(isa, rng, size, strides):
+    """In a recorded step by the convolution, with the bits of a sum made after it."""
+    x, kernel = rng.standard_normal(size).astype("float32"), rng.standard_normal((3, 3, size[3], 40)).astype("float32")
+    seed = lambda t: np.resize(np.float32([0.3, -1.7, 2.9, 0.01, -0.6]), t.shape)
+
+    def gradient(x, both):
+        x = Tensor(x.array, True)
+        once = x * 1.0
+        outs = [Conv2D.apply(once, kernel, padding="same", strides=strides, bfloat16=True), *([once * 3.0] if both else [])]
+        return Tensor(backward(outs, [seed(t) for t in outs], targets=[x])[0])
+
+    with fastdl.isa(isa):
+        step = fastdl.record(gradient)
+        for _ in range(3):
+            np.testing.assert_array_equal(step(x, True).numpy(), step(x, False).numpy() + seed(x) * np.float32(3))
+        assert isa == "numpy" or [about[0] for program, *_ in step.programs.values() for about in program.about].count("accumulate") == 0
+
+
 def test_winograd_can_be_turned_off(rng):
     x, kernel = (rng.standard_normal(s).astype("float32") for s in ((2, 8, 8, 64), (3, 3, 64, 32)))
     run = lambda **options: Conv2D.apply(x, kernel, bfloat16=True, **options).array.tobytes()
