@@ -160,8 +160,8 @@ static void transform_kernel(uint32_t *u, const taps *t, float *turned, int64_t 
     }
 }
 
-/* All of the kernel at all points, where several blocks of tiles want it.  One item: 64 channels by 64 filters. */
-KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK), 3.0 * CHUNK * CHUNK * POINTS,
+/* All of the kernel at all points, where several blocks of tiles want it.  One item: 32 channels by 64 filters. */
+KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CHUNK) * 2, 1.5 * CHUNK * CHUNK * POINTS,
     uint32_t *u;          /* (chunks of filters, chunks of channels, 32, points, 64), and 16 zeros behind each pair of channels */
     const float *kernel;  /* (9, channels, filters) by strides */
     int64_t channels;
@@ -175,10 +175,12 @@ KERNEL(winograd4x4_pack_bf16, pieces(a->channels, CHUNK) * pieces(a->filters, CH
     const int64_t chunks = pieces(a->channels, CHUNK);
     const taps kernel = { a->kernel, a->place, a->row, a->column, a->flipped };
     for (int64_t i = begin; i < end; i++) {
-        const int64_t channel = i % chunks * CHUNK, filter = i / chunks * CHUNK;
-        const int64_t rows = least(a->channels - channel, CHUNK), columns = least(a->filters - filter, CHUNK);
-        uint32_t *u = a->u + i * KERNEL_PAIRS;
-        clear((float *)u, CHUNK / 2, PRODUCTS, least(rows, columns));
+        const int64_t half = i % 2 * (CHUNK / 2), channel = i / 2 % chunks * CHUNK + half, filter = i / 2 / chunks * CHUNK;
+        const int64_t rows = most(least(a->channels - channel, CHUNK / 2), 0), columns = least(a->filters - filter, CHUNK);
+        uint32_t *u = a->u + i * (KERNEL_PAIRS / 2);
+        for (int k = 0; k < 9; k++)
+            fetch_rows_now(a->kernel + k * a->place + channel * a->row + filter * a->column, most(a->row, a->column), a->row == 1 ? columns : rows);
+        clear((float *)u, CHUNK / 4, PRODUCTS, least(2 * rows, columns));
         transform_kernel(u, &kernel, (float *)worker->scratch, channel, filter, rows, columns);
     }
     keep_denormals(state);

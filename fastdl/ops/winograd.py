@@ -224,7 +224,7 @@ def by_kernels(op, out, images, kernel, bias, sizes, taps, activation, tile, of,
     else:
         most = 42                                                      # tiles whose windows and products the second cache holds
     blocks = max(-(-tiles // most), min(-(-4 // parts), tiles // 14), 1)                # and work for several threads
-    blocks += blocks % 2 if 1 < blocks < 16 else 0                     # of the same number for two threads
+    blocks += blocks % 2 if 1 < blocks else 0                          # of the same number for two threads
     size = -(-filters // CHUNK) * chunks * matrix
     if blocks > 3 and size <= WORKSPACE:                               # else each block transforms the kernel again
         def fill(to):
