@@ -237,7 +237,7 @@ KERNEL(conv2d_d_images_bf16, shares(CLASS_SHARES(a, PAIR_PATCHES)),
                 const int64_t place = (image * a->height + y * a->stride_height + cy) * a->width + x * a->stride_width + cx;
                 float *to = a->d_images + place * a->channels + g * columns + column;
                 if (!a->accumulate) memcpy(to, result + j * m, (size_t)m * sizeof(float));
-                else for (int64_t c = 0; c < m; c++) to[c] += result[j * m + c];
+                else for (int64_t c = 0; c < m; c += VL) vstore_n(to + c, vload_n(to + c, m - c) + vload_n(result + j * m + c, m - c), m - c);
                 if (++x == row) x = 0, y++;
                 if (y == rows) y = 0, image++;
             }
