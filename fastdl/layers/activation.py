@@ -97,14 +97,14 @@ class ELU(Layer):
 
 
 class Softmax(Layer):
-    """Positive numbers that sum to 1 along an axis; 0 where a mask given to the call is False."""
+    """Positive numbers that sum to 1 along an axis, or several in a list; 0 where a mask given to the call is False."""
 
     supports_masking = True
     input_dtype = "float32"
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
 
     def call(self, inputs, mask=None):
         """softmax(inputs)."""

@@ -116,7 +116,9 @@ class Flatten(Layer):
                 return Symbol((None, None), inputs.dtype)
             return ops.reshape(inputs, (inputs.shape[0], -1))
         features = math.prod(inputs.shape[1:])
-        return ops.reshape(inputs, (-1, features) if inputs.shape[0] is None or features else (inputs.shape[0], features))
+        if inputs.shape[0] is None and not features:
+            return Symbol((None, 0), inputs.dtype)
+        return ops.reshape(inputs, (-1, features) if features else (inputs.shape[0], features))
 
     def get_config(self):
         """The constructor's arguments."""

@@ -89,6 +89,9 @@ class Layer(Tracked):
     def get_config(self):
         """The arguments that make this layer again, as plain values."""
         config = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype_policy.name}
+        if self.activity_regularizer is not None:
+            from .. import regularizers
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         return {**config, **self._given_arguments()} if type(self).get_config is Layer.get_config else config
 
     def _given_arguments(self):

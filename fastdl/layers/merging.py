@@ -42,9 +42,9 @@ class Merge(Layer):
         return functools.reduce(type(self).combine, [_fill(t, rank) for t in inputs])
 
     def compute_mask(self, inputs, previous_mask):
-        """What every mask lets through."""
-        masks = [m for m in previous_mask or () if m is not None]
-        return functools.reduce(ops.logical_and, masks) if masks else None
+        """What any mask lets through; None where a tensor has none."""
+        masks = list(previous_mask or (None,))
+        return None if any(m is None for m in masks) else functools.reduce(ops.logical_or, masks)
 
 
 def _fill(t, rank):
@@ -119,7 +119,11 @@ class Concatenate(Layer):
                               **{f"input_{i}": s for i, s in enumerate(input_shape)})
 
     def call(self, inputs):
-        """Concatenate."""
+        """Concatenate; of several dtypes the widest."""
+        dtypes = {t.dtype for t in inputs}
+        if len(dtypes) > 1:
+            widest = next(d for d in ("float64", "float32", "int64", "int32", "uint8") if d in dtypes)
+            inputs = [t if t.dtype == widest else ops.cast(t, widest) for t in inputs]
         return ops.concatenate(list(inputs), axis=self.axis)
 
     def compute_mask(self, inputs, previous_mask):
@@ -186,7 +190,12 @@ def _function(layer):
 
 
 add, subtract, multiply, average = _function(Add), _function(Subtract), _function(Multiply), _function(Average)
-maximum, minimum, concatenate = _function(Maximum), _function(Minimum), _function(Concatenate)
+maximum, minimum = _function(Maximum), _function(Minimum)
+
+
+def concatenate(inputs, axis=-1, **kwargs):
+    """Concatenate(axis, **kwargs)(inputs)."""
+    return Concatenate(axis=axis, **kwargs)(inputs)
 
 
 def dot(inputs, axes=-1, **kwargs):

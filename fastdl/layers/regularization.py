@@ -111,4 +111,6 @@ class ActivityRegularization(Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "l1": self.l1, "l2": self.l2}
+        config = {**super().get_config(), "l1": self.l1, "l2": self.l2}
+        del config["activity_regularizer"]
+        return config

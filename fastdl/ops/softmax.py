@@ -79,8 +79,17 @@ def softmax(x, axis=-1):
     clips nor divides by small numbers. (Keras does the same.)
 
     x        any shape of at least one axis
+    axis     a number, or several: the sum over all of them is 1
     returns  the same shape
     """
+    if isinstance(axis, (list, tuple)):
+        if len(axis) > 1:
+            from .creation import stop_gradient
+            from .math import exp
+            from .reduction import max, sum
+            powers = exp(x - stop_gradient(max(x, axis=tuple(axis), keepdims=True)))
+            return powers / sum(powers, axis=tuple(axis), keepdims=True)
+        axis = axis[0]
     y = Softmax.apply(x, axis=axis)
     if isinstance(x, Tensor) and isinstance(y, Tensor) and axis in (-1, x.ndim - 1):
         y.logits = x, "softmax"

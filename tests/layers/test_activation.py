@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastdl
 from fastdl import layers
 
 X = np.array([[-3.0, -0.5, 0.0, 0.5, 3.0, 9.0]], "float32")
@@ -42,3 +43,12 @@ def test_arguments():
             layers.ReLU(**wrong)
     with pytest.raises(ValueError, match="negative_slope"):
         layers.LeakyReLU(negative_slope=-1)
+
+
+def test_softmax_over_several_axes(rng):
+    x = rng.standard_normal((2, 3, 4)).astype("float32")
+    e = np.exp(x)
+    layer = layers.Softmax(axis=(1, 2))
+    np.testing.assert_allclose(layer(x).array, e / e.sum((1, 2), keepdims=True), rtol=1e-5)
+    assert layer.get_config()["axis"] == [1, 2] and layer(fastdl.Input((3, None))).shape == (None, 3, None)
+    np.testing.assert_allclose(layers.Softmax(axis=[1])(x).array, layers.Softmax(axis=1)(x).array)

@@ -135,3 +135,7 @@ def test_input():
     for wrong in ({}, {"shape": (-1,)}, {"shape": (2.5,)}, {"shape": (2,), "batch_shape": (1, 2)}):
         with pytest.raises(ValueError, match="Input"):
             layers.Input(**wrong)
+
+
+def test_flatten_nothing():
+    assert layers.Flatten()(fastdl.Input((3, 0))).shape == (None, 0)

@@ -350,3 +350,11 @@ def test_gradients_flow_to_weights():
     y = ops.sum(layer(np.ones((2, 2))))
     y.backward()
     assert np.array_equal(layer.scale.grad, [2, 2])
+
+
+@pytest.mark.parametrize("layer", [layers.Flatten, layers.MaxPooling2D, layers.BatchNormalization, layers.ReLU, lambda **k: layers.Dense(2, **k),
+                                   lambda **k: layers.EinsumDense("ab,bc->ac", 2, **k)])
+def test_an_activity_regularizer_is_saved(layer):
+    one = layer(activity_regularizer="l1")
+    again = type(one).from_config(one.get_config())
+    assert again.activity_regularizer.get_config() == one.activity_regularizer.get_config()

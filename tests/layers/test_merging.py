@@ -47,6 +47,14 @@ def test_concatenate(rng):
     assert layers.Concatenate()([Symbol((None, 3)), Symbol((None, 4))]).shape == (None, 7)
 
 
+def test_concatenate_takes_an_axis_and_several_dtypes():
+    x = np.ones((2, 3), "float32")
+    assert layers.concatenate([x, x], 0).shape == (4, 3)
+    mixed = layers.Concatenate()([x, np.arange(2)[:, None]])
+    assert mixed.dtype == "float32" and np.array_equal(mixed.array[:, 3], [0, 1])
+    assert layers.Concatenate()([fastdl.Input((3,)), fastdl.Input((2,), dtype="int32")]).dtype == "float32"
+
+
 def masked(x, mask):
     t = fastdl.tensor(x)
     t.mask = mask if mask is None else fastdl.tensor(np.array(mask))
@@ -56,8 +64,8 @@ def masked(x, mask):
 def test_masks():
     x = np.ones((1, 2, 3))
     a, b, c = masked(x, [[True, True]]), masked(x, [[True, False]]), masked(x, None)
-    assert np.array_equal(layers.Add()([a, b, c]).mask.array, [[True, False]])
-    assert layers.Add()([c, c]).mask is None
+    assert np.array_equal(layers.Add()([a, b]).mask.array, [[True, True]])                # Keras: what any lets through,
+    assert layers.Add()([a, b, c]).mask is None and layers.Add()([c, c]).mask is None     # and none where one is missing
     assert np.array_equal(layers.Concatenate(axis=1)([b, c]).mask.array, [[True, False, True, True]])
     assert np.array_equal(layers.Concatenate(axis=2)([b, a]).mask.array, [[True, True]])
 
