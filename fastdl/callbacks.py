@@ -2,12 +2,16 @@
 
 import collections
 import csv
+import inspect
 import math
+import operator
 import os
 import sys
 import time
 
 import numpy as np
+
+from .structure import flatten
 
 
 class Callback:
@@ -40,11 +44,19 @@ class Callback:
     def on_train_end(self, logs=None):
         """After training."""
 
+    def on_batch_begin(self, batch, logs=None):
+        """Another name of on_train_batch_begin."""
+
+    def on_batch_end(self, batch, logs=None):
+        """Another name of on_train_batch_end."""
+
     def on_train_batch_begin(self, batch, logs=None):
         """Before a training step."""
+        self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
         """After a training step."""
+        self.on_batch_end(batch, logs)
 
     def on_test_begin(self, logs=None):
         """Before an evaluation."""
@@ -75,7 +87,10 @@ class CallbackList:
     """Calls several callbacks as one."""
 
     def __init__(self, callbacks, model, params):
-        self.callbacks = list(callbacks)
+        self.callbacks = flatten(callbacks)
+        wrong = next((c for c in self.callbacks if not isinstance(c, Callback)), None)
+        if wrong is not None:
+            raise TypeError(f"callbacks: must be a Callback or a list of them; one is {type(wrong).__name__}")
         for c in self.callbacks:
             c.set_model(model)
             c.set_params(params)
@@ -94,7 +109,7 @@ class CallbackList:
 
     def by_batch(self, mode):
         """Whether a callback wants to be asked at each batch. mode: train, test or predict."""
-        names = f"on_{mode}_batch_begin", f"on_{mode}_batch_end"
+        names = f"on_{mode}_batch_begin", f"on_{mode}_batch_end", *["on_batch_begin", "on_batch_end"] * (mode == "train")
         return any(getattr(type(c), n) is not getattr(Callback, n) for c in self.callbacks for n in names)
 
 
@@ -148,7 +163,7 @@ def _better(mode, monitor):
     if mode not in ("auto", "min", "max"):
         raise ValueError(f"mode must be 'auto', 'min' or 'max', not {mode!r}")
     upward = mode == "max" or mode == "auto" and ("acc" in monitor or "auc" in monitor or monitor.endswith(("precision", "recall", "f1_score")))
-    return (lambda a, b: a > b) if upward else (lambda a, b: a < b), -math.inf if upward else math.inf
+    return operator.gt if upward else operator.lt, -math.inf if upward else math.inf
 
 
 def _monitored(callback, logs):
@@ -223,11 +238,15 @@ class ModelCheckpoint(Callback):
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate before each epoch to schedule(epoch, rate)."""
+    """Set the learning rate before each epoch to schedule(epoch, rate), or schedule(epoch)."""
 
     def __init__(self, schedule, verbose=0):
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+        except TypeError:
+            self.schedule = lambda epoch, rate: schedule(epoch)
 
     def on_epoch_begin(self, epoch, logs=None):
         rate = float(self.schedule(epoch, float(self.model.optimizer.learning_rate)))
@@ -286,7 +305,9 @@ class CSVLogger(Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = collections.OrderedDict(epoch=epoch, **(logs or {}))
         if self.writer is None:
-            self.writer = csv.DictWriter(self.file, list(row), delimiter=self.separator, extrasaction="ignore")
+            own = [name for name in row if name != "epoch"]
+            later = [] if any(name.startswith("val_") for name in own) else [f"val_{name}" for name in own]     # validation may come in a later epoch
+            self.writer = csv.DictWriter(self.file, ["epoch", *own, *later], restval="NA", delimiter=self.separator, extrasaction="ignore")
             if not self.headed:
                 self.writer.writeheader()
         self.writer.writerow(row)
@@ -300,6 +321,7 @@ class LambdaCallback(Callback):
     """Callbacks from plain functions: LambdaCallback(on_epoch_end=lambda epoch, logs: …)."""
 
     def __new__(cls, **functions):
+        functions = {name: f for name, f in functions.items() if f is not None}
         for name in functions:
             if not name.startswith("on_") or not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback: there is no {name!r}")
