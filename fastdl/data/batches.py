@@ -31,23 +31,26 @@ def as_kind(a, dtype):
     """The array as a contiguous float32 or int32 one; integers beyond int32 become the nearest, so that range checks find them."""
     if dtype == "int32" and a.dtype in WIDE:
         a = np.clip(a, -2**31, 2**31 - 1)
-    return np.ascontiguousarray(a, dtype)
+    with np.errstate(invalid="ignore"):      # NaN becomes a number out of range
+        return np.ascontiguousarray(a, dtype)
 
 
 class Arrays:
     """x, y and sample_weight as arrays in memory, all of the same length.
 
     x, y           array, or list, tuple or dict of arrays: (samples, ...)
-    sample_weight  (samples,) or None
+    sample_weight  (samples,), of several outputs a list or dict of them, or None
     """
 
     def __init__(self, x, y=None, sample_weight=None, class_weight=None):
         self.x = self._arrays(x, "x")
         self.y = self._arrays(y, "y")
-        weights = None if sample_weight is None else as_numpy(sample_weight, "sample_weight").astype("float32")
+        weights = self._weights(sample_weight)
         if class_weight is not None:
             own = self._by_class(class_weight)
-            weights = own if weights is None else weights * own
+            if isinstance(weights, (list, dict)):
+                raise ValueError("sample_weight: must be one array beside class_weight")
+            weights = own if weights is None else weights * own.reshape(-1, *(1,) * (weights.ndim - 1))
         self.sample_weight = weights
         self.parts = self.x, self.y, self.sample_weight
         self.leaves = leaves(list(self.parts))
@@ -73,7 +76,16 @@ class Arrays:
             raise ValueError(f"{name}: is a single number; wanted is an array whose first axis counts the samples")
         return a
 
+    def _weights(self, given):
+        if isinstance(given, dict) or isinstance(given, (list, tuple)) and len(leaves(self.y)) > 1 and any(np.ndim(w) for w in given):
+            named = given.items() if isinstance(given, dict) else enumerate(given)
+            made = {k: None if w is None else as_numpy(w, f"sample_weight[{k!r}]").astype("float32") for k, w in named}
+            return made if isinstance(given, dict) else list(made.values())
+        return None if given is None else as_numpy(given, "sample_weight").astype("float32")
+
     def _by_class(self, class_weight):
+        if not isinstance(class_weight, dict) or not all(hasattr(label, "__index__") or isinstance(label, float) for label in class_weight):
+            raise ValueError(f"class_weight: must be a dict of weights by label, a whole number, not {class_weight!r}")
         if not isinstance(self.y, np.ndarray):
             raise ValueError("class_weight: wants y to be one array of labels")
         labels = self.y.reshape(len(self.y), -1)

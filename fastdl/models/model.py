@@ -20,6 +20,13 @@ class Model(Trainer, Layer):
     graph = None                     # of a model made from Symbols, or a Sequential that is built
     _traced_on = None                # of a subclassed model: the shapes and dtypes of its first call
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        unused = next((name for name in _KERAS_STEPS if hasattr(cls, name)), None)
+        if unused:
+            raise TypeError(f"{cls.__name__} defines {unused}, which fastdl never calls: fit runs its own recorded step"
+                            "\n  compose the loss in call (add_loss), or write the loop yourself, with backward() or GradientTape")
+
     def __init__(self, inputs=None, outputs=None, **kwargs):
         if (inputs is None) != (outputs is None):
             raise TypeError(f"{type(self).__name__}: inputs and outputs are given together, or neither")
@@ -222,6 +229,11 @@ class Model(Trainer, Layer):
         """The architecture as JSON; options go to json.dumps."""
         from ..saving import model_to_json
         return model_to_json(self, **options)
+
+
+# What subclasses of Keras' Model may define to change its steps.
+_KERAS_STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "make_train_function", "make_test_function",
+                "make_predict_function")
 
 
 def _defines_build(cls):

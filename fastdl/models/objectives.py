@@ -21,16 +21,17 @@ class Objectives:
         """Resolve names, now that the outputs and targets are known. names: of the outputs."""
         loss, weights, metrics, weighted = self.given
         n = len(y_pred)
-        self.losses = [None if one is None else losses_module.get(one) for one in _by_output(loss, names, n, "loss")]
-        self.weights = [1.0 if w is None else float(w) for w in _by_output(weights, names, n, "loss_weights")]
+        self.losses = [None if one is None else losses_module.get(one) for one in by_output(loss, names, n, "loss")]
+        self.weights = [1.0 if w is None else float(w) for w in by_output(weights, names, n, "loss_weights")]
         self.names = names
-        self.metrics = []
+        self.metrics, taken = [], {}
         for given, is_weighted in (metrics, False), (weighted, True):
             for i, some in enumerate(_metrics_by_output(given, names, n)):
                 for m in some:
                     m = metrics_module.resolve(m, _shape(y_true, i), y_pred[i].shape) if not hasattr(m, "update_state") else m
-                    name = f"weighted_{m.name}" if is_weighted and any(j == i and m.name == other.name for j, other, *_ in self.metrics) else m.name
-                    self.metrics.append((i, m, is_weighted, f"{names[i]}_{name}" if n > 1 else name))
+                    output = f"{names[i]}_" if n > 1 else ""
+                    wanted = [f"{output}{m.name}", *[f"{output}weighted_{m.name}"] * is_weighted]
+                    self.metrics.append((i, m, is_weighted, _free_name(wanted, taken)))
         if n > 1 and sum(one is not None for one in self.losses) > 1:
             self.of_outputs = [(i, metrics_module.Mean(name=f"{names[i]}_loss")) for i, one in enumerate(self.losses) if one is not None]
         self.built = True
@@ -44,12 +45,12 @@ class Objectives:
         return found
 
     def loss(self, y_true, y_pred, sample_weight, extra):
-        """The sum to minimise: losses by output times their weights, plus the `extra` losses of layers. Tensors in and out."""
+        """The sum to minimise: losses by output times their weights, plus the `extra` losses of layers. Lists by output of tensors in."""
         total, self.by_output = None, {}
         for i, (one, weight) in enumerate(zip(self.losses, self.weights)):
             if one is None:
                 continue
-            value = one(y_true[i], y_pred[i]) if sample_weight is None else one(y_true[i], y_pred[i], sample_weight=sample_weight)
+            value = one(y_true[i], y_pred[i]) if sample_weight[i] is None else one(y_true[i], y_pred[i], sample_weight=sample_weight[i])
             self.by_output[i] = value
             if weight != 1.0:
                 value = value * weight
@@ -68,8 +69,8 @@ class Objectives:
         for i, m, weighted, _ in self.metrics:
             if isinstance(m, metrics_module.Mean) and type(m) is metrics_module.Mean:
                 m.update_state(y_pred[i])
-            elif weighted and sample_weight is not None:
-                m.update_state(y_true[i], y_pred[i], sample_weight=sample_weight)
+            elif weighted and sample_weight[i] is not None:
+                m.update_state(y_true[i], y_pred[i], sample_weight=sample_weight[i])
             else:
                 m.update_state(y_true[i], y_pred[i])
 
@@ -94,19 +95,27 @@ class Objectives:
         return [v for m in self.all().values() for v in m.variables]
 
 
+def _free_name(wanted, taken):
+    """The first of the wanted names that is not taken, else the last with a number, as Keras counts them. taken: {name: how often}."""
+    name = next((name for name in wanted if name not in taken), wanted[-1])
+    taken[name] = taken.get(name, 0) + 1
+    return name if taken[name] == 1 else f"{name}_{taken[name] - 1}"
+
+
 def _shape(y_true, i):
     return None if y_true[i] is None else y_true[i].shape
 
 
-def _by_output(given, names, n, what):
+def by_output(given, names, n, what):
+    """What was given for all outputs, as a list or as a dict, as a list by output."""
     if isinstance(given, dict):
         unknown = set(given) - set(names)
         if unknown:
-            raise ValueError(f"compile: {what} names {sorted(unknown)}; the outputs are {names}")
+            raise ValueError(f"{what}: names {sorted(unknown)}; the outputs are {names}")
         return [given.get(name) for name in names]
     if isinstance(given, (list, tuple)):
         if len(given) != n:
-            raise ValueError(f"compile: {what} has {len(given)} entries, the model {n} outputs")
+            raise ValueError(f"{what}: has {len(given)} entries, the model {n} outputs")
         return list(given)
     return [given] * n
 
@@ -115,9 +124,9 @@ def _metrics_by_output(given, names, n):
     if given is None:
         return [[]] * n
     if isinstance(given, dict):
-        return [_listed(one) for one in _by_output(given, names, n, "metrics")]
+        return [_listed(one) for one in by_output(given, names, n, "metrics")]
     if n > 1 and isinstance(given, (list, tuple)) and any(isinstance(m, (list, tuple)) or m is None for m in given):
-        return [_listed(one) for one in _by_output(given, names, n, "metrics")]
+        return [_listed(one) for one in by_output(given, names, n, "metrics")]
     if n > 1 and len(leaves(list(given))) == n:
         return [[m] for m in given]
     return [_listed(given)] + [[]] * (n - 1) if n == 1 else [list(given)] * n

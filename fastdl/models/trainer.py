@@ -12,7 +12,7 @@ from ..record import Recorded
 from ..structure import leaves, rebuild
 from ..tensor import Parameter, Tensor, _ones, backward, kernels, no_grad
 from .loop import Loop, Recorder, run_step
-from .objectives import Objectives
+from .objectives import Objectives, by_output
 
 
 def _position(index, shape):
@@ -79,7 +79,7 @@ class Trainer:
         _core.gradients_unseen()
         with deferred_updates() as updates:
             y_pred = self._forward(x, True)
-            y_true, predicted = self._targets(y, y_pred)
+            y_true, predicted, sample_weight = self._targets(y, y_pred, sample_weight)
             with labelled("loss"):
                 loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
         if check_finite:
@@ -88,7 +88,7 @@ class Trainer:
             raise ValueError("fit: the loss does not depend on any trainable weight")
         backward([loss], [_ones(loss.array.shape, loss.array.dtype)])
         with labelled("metrics"):
-            self._objectives.update(loss.detach(), y_true, [t.detach() for t in predicted], sample_weight, _rows(x))
+            self._objectives.update(loss.detach(), y_true, [_detached(t) for t in predicted], sample_weight, _rows(x))
         with labelled("optimizer"):
             self.optimizer.apply([p.grad for p in parameters], parameters)
             for parameter, value in updates:
@@ -98,7 +98,7 @@ class Trainer:
     @no_grad()
     def _test(self, x, y, sample_weight, check_finite=False):
         y_pred = self._forward(x, False)
-        y_true, predicted = self._targets(y, y_pred)
+        y_true, predicted, sample_weight = self._targets(y, y_pred, sample_weight)
         with labelled("loss"):
             loss = self._objectives.loss(y_true, predicted, sample_weight, self.losses)
         with labelled("metrics"):
@@ -111,8 +111,8 @@ class Trainer:
     def _forward(self, x, training):
         return self(x, training=training)
 
-    def _targets(self, y, y_pred):
-        """Lists of targets and predictions by output."""
+    def _targets(self, y, y_pred, sample_weight=None):
+        """Lists of targets, predictions and sample weights by output."""
         predicted = leaves(y_pred)
         if isinstance(y, dict):
             names = list(y_pred) if isinstance(y_pred, dict) else self._names(len(predicted))
@@ -131,7 +131,7 @@ class Trainer:
             y_true = [None] * len(predicted)
         if not self._objectives.built:
             self._objectives.build(names, y_true, predicted)
-        return y_true, predicted
+        return y_true, predicted, by_output(sample_weight, names, len(predicted), "sample_weight")
 
     def _names(self, n):
         names = getattr(self, "output_names", None)
@@ -144,7 +144,7 @@ class Trainer:
         wanted = self._input_dtypes(source.x)
         kinds = [d or ("int32" if a.dtype.kind == "i" else "float32") for a, d in zip(leaves(source.x), wanted)]
         kinds += ["int32" if a.dtype.kind in "iu" else "float32" for a in leaves(source.y)]
-        return kinds + ["float32"] * (source.sample_weight is not None)
+        return kinds + ["float32"] * len(leaves(source.sample_weight))
 
     def _input_dtypes(self, x):
         n = len(leaves(x))
@@ -205,7 +205,8 @@ class Trainer:
         batch_size        32 unless given
         verbose           1 or 'auto': a progress bar; 2: a line per epoch; 0: nothing
         validation_split  fraction of the samples, the last ones, kept for validation; or validation_data=(x, y)
-        class_weight      {label: weight}; sample_weight: (samples,)
+        validation_freq   validation after every so many epochs, or after those of a list, counted from 1
+        class_weight      {label: weight}; sample_weight: (samples,) or (samples, steps), of several outputs a list or dict of them
         steps_per_epoch   steps until the epoch counts as over; the data go on where they stood
         check_finite      True: NaN or infinity in data or loss raises NotFiniteError, and the weights are those
                           before that step
@@ -214,9 +215,10 @@ class Trainer:
         range; then no weight was changed by the failed step.
         """
         self._compiled("fit")
-        for name, number, least in ("batch_size", batch_size, 1), ("epochs", epochs, 0), ("steps_per_epoch", steps_per_epoch, 1):
-            if number is not None and (int(number) != number or number < least):
-                raise ValueError(f"{name}: must be a whole number, at least {least}, not {number!r}")
+        _whole_numbers(batch_size=batch_size, steps_per_epoch=steps_per_epoch, validation_steps=validation_steps, validation_batch_size=validation_batch_size)
+        _whole_numbers(0, epochs=epochs, initial_epoch=initial_epoch)
+        if not hasattr(validation_freq, "__contains__"):
+            _whole_numbers(validation_freq=validation_freq)
         source = source_of(x, y, sample_weight, class_weight)
         if validation_split and validation_data is None:
             if not isinstance(source, Arrays):
@@ -231,13 +233,13 @@ class Trainer:
         loop = self._loop("train", source, batch, check_finite)
         test = None if held is None else self._loop("test", held, validation_batch_size or batch)
         steps = steps_per_epoch or loop.steps
-        verbose = 1 if verbose == "auto" else int(verbose)
+        verbose = _verbosity(verbose)
         history = History()
-        calls = CallbackList([*(callbacks or []), history], self, {"epochs": epochs, "steps": steps, "verbose": verbose})
+        calls = CallbackList([callbacks or [], history], self, {"epochs": epochs, "steps": steps, "verbose": verbose})
         self.history, self.stop_training = history, False
         generator = random_module.shuffle_generator() if shuffle else None
         calls.on_train_begin()
-        fresh = True
+        fresh, logs = True, {}
         for epoch in range(initial_epoch, epochs):
             calls.on_epoch_begin(epoch)
             self._objectives.reset()
@@ -247,7 +249,7 @@ class Trainer:
             bar = ProgressBar(steps, verbose, f"Epoch {epoch + 1}/{epochs}")
             self._pass(loop, steps, calls, "train", bar, (lambda: loop.begin(generator)) if steps_per_epoch else None)
             logs = self._objectives.logs()
-            if test is not None and (epoch + 1) % validation_freq == 0:
+            if test is not None and (epoch + 1 in validation_freq if hasattr(validation_freq, "__contains__") else (epoch + 1) % validation_freq == 0):
                 self._objectives.reset()
                 test.begin()
                 calls.on_test_begin()
@@ -260,7 +262,7 @@ class Trainer:
             if self.stop_training:
                 break
         self.optimizer.finalize_variable_values(self.trainable_variables)
-        calls.on_train_end()
+        calls.on_train_end(logs)
         return history
 
     def _pass(self, loop, steps, calls, mode, bar, restart=None):
@@ -294,6 +296,7 @@ class Trainer:
         x, y, sample_weight are as in fit. Nothing is changed but the metrics' totals.
         """
         self._compiled("evaluate")
+        _whole_numbers(batch_size=batch_size, steps=steps)
         source = source_of(x, y, sample_weight)
         batch = batch_size or 32
         if isinstance(source, Arrays):
@@ -304,7 +307,7 @@ class Trainer:
         self._objectives.reset()
         loop.begin()
         calls.on_test_begin()
-        bar = ProgressBar(steps, 1 if verbose == "auto" else int(verbose), "Evaluate")
+        bar = ProgressBar(steps, _verbosity(verbose), "Evaluate")
         self._pass(loop, steps, calls, "test", bar)
         logs = self._objectives.logs()
         bar.close(logs)
@@ -313,12 +316,13 @@ class Trainer:
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs for x as NumPy arrays: (samples, ...), in the structure of the model's outputs."""
+        _whole_numbers(batch_size=batch_size, steps=steps)
         source = source_of(x)
         batch = batch_size or 32
         batches = self._cut(source, batch) if isinstance(source, Arrays) else iter(source)
         total = steps or (-(-source.samples // batch) if isinstance(source, Arrays) else source.steps)
         calls = CallbackList(callbacks or [], self, {"steps": total, "verbose": verbose})
-        bar = ProgressBar(total, (1 if total is None or total > 1 else 0) if verbose == "auto" else int(verbose), "Predict")
+        bar = ProgressBar(total, (1 if total is None or total > 1 else 0) if verbose == "auto" else _verbosity(verbose), "Predict")
         calls.on_predict_begin()
         results, structure, at = None, None, 0
         for i, item in enumerate(batches):
@@ -429,6 +433,24 @@ class Trainer:
                 self._remember("predict", recorded)
             return structure.array.copy() if type(structure) is Tensor else \
                 rebuild([structure], iter([p.array.copy() for p in leaves(structure)]))[0]
+
+
+def _detached(t):
+    out = t.detach()
+    out.mask = t.mask
+    return out
+
+
+def _whole_numbers(least=1, **numbers):
+    for name, number in numbers.items():
+        if number is not None and not (isinstance(number, (int, float, np.number)) and number == number // 1 and number >= least):
+            raise ValueError(f"{name}: must be a whole number, at least {least}, not {number!r}")
+
+
+def _verbosity(verbose):
+    if verbose not in ("auto", 0, 1, 2):
+        raise ValueError(f"verbose: must be 'auto', 0, 1 or 2, not {verbose!r}")
+    return 1 if verbose == "auto" else int(verbose)
 
 
 def _array(v):

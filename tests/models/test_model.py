@@ -108,3 +108,9 @@ def test_primer_programs_are_built():
 
 def test_leaves_of_outputs_are_tensors():
     assert all(isinstance(t, fastdl.Tensor) for t in leaves(Net()(np.ones((1, 2)))))
+
+
+@pytest.mark.parametrize("name", ["train_step", "predict_step", "compute_loss"])
+def test_steps_of_ones_own_are_refused_rather_than_ignored(name):
+    with pytest.raises(TypeError, match=f"defines {name}"):
+        type("Own", (fastdl.Model,), {name: lambda self, data: None})

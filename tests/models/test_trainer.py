@@ -328,3 +328,89 @@ def test_training_wants_compile_and_an_optimizer():
     for train in (model.fit, model.train_on_batch):
         with pytest.raises(RuntimeError, match="optimizer=None"):
             train(x, y)
+
+
+def test_metrics_in_training_heed_masks():
+    tokens, labels = RNG.integers(0, 5, (12, 6)), RNG.integers(0, 3, (12, 6))
+    tokens[:, 3:] = 0
+    model = fastdl.Sequential([layers.Embedding(5, 4, mask_zero=True), layers.GRU(3, return_sequences=True), layers.Dense(3, activation="softmax")])
+    model.compile(fastdl.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=["accuracy"], weighted_metrics=["accuracy"])
+    for eager in False, True:
+        model.run_eagerly = eager
+        history = model.fit(tokens, labels, epochs=3, batch_size=4, verbose=0).history
+        right = (model.predict(tokens, verbose=0).argmax(-1) == labels)[tokens != 0].mean()
+        np.testing.assert_allclose(history["accuracy"] + history["weighted_accuracy"], right, rtol=1e-6)
+
+
+def test_metrics_of_one_name_are_numbered():
+    metrics = fastdl.metrics
+    model = classifier(loss="categorical_crossentropy", metrics=[metrics.Precision(), metrics.Precision(thresholds=0.9), "mae"],
+                       weighted_metrics=[metrics.Precision(), metrics.Precision(), "mse"])
+    y = np.eye(3)[Y]
+    names = set(model.fit(X, y, verbose=0).history)
+    assert names == {"loss", "precision", "precision_1", "weighted_precision", "weighted_precision_1", "mae", "mse"}
+    first = model.evaluate(X, y, verbose=0, return_dict=True)
+    assert model.evaluate(X, y, verbose=0, return_dict=True) == first and set(first) == names          # all are reset
+
+
+def test_sample_weights_by_output():
+    inputs = layers.Input((6,))
+    model = fastdl.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)])
+    y, w, v = [X[:, :1], X[:, 1:2]], RNG.random(50), RNG.random(50)
+    model.compile("sgd", ["mse", "mae"], weighted_metrics=[["mse"], ["mae"]])
+    p = model.predict(X, verbose=0)
+    wanted = [np.mean(w * (p[0] - y[0])[:, 0] ** 2), np.mean(v * abs(p[1] - y[1])[:, 0])]
+    for given in [w, v], {"b": v, "a": w}, (w, v):
+        found = model.evaluate(X, y, sample_weight=given, batch_size=25, verbose=0, return_dict=True)
+        np.testing.assert_allclose([found["a_loss"], found["b_loss"]], wanted, rtol=1e-5)
+        np.testing.assert_allclose([found["a_mse"], found["b_mae"]], [wanted[0] / w.mean(), wanted[1] / v.mean()], rtol=1e-5)
+    found = model.evaluate(X, y, sample_weight=[w, None], batch_size=25, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["b_loss"], np.mean(abs(p[1] - y[1])), rtol=1e-5)
+    assert len(model.fit(X, y, sample_weight=[w, v], batch_size=16, epochs=2, validation_split=0.2, verbose=0).history["loss"]) == 2
+    model.train_on_batch(X, y, sample_weight={"a": w})
+    with pytest.raises(ValueError, match="sample_weight: names.*'c'"):
+        model.evaluate(X, y, sample_weight={"c": w}, verbose=0)
+
+
+def test_validation_after_listed_epochs(tmp_path):
+    model = classifier()
+    path = tmp_path / "log.csv"
+    found = model.fit(X, Y, epochs=3, validation_data=(X, Y), validation_freq=[2], verbose=0, callbacks=callbacks.CSVLogger(path)).history
+    assert len(found["val_loss"]) == 1 and len(found["loss"]) == 3
+    head, *rows = [line.split(",") for line in path.read_text().split()]
+    assert head == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"] and rows[0][3:] == ["NA", "NA"] and "NA" not in rows[1]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(validation_freq=0), "validation_freq: must be a whole number, at least 1, not 0"), (dict(batch_size="4"), "batch_size: must be"),
+    (dict(batch_size=float("nan")), "batch_size: must be"), (dict(validation_steps=0.5), "validation_steps: must be"), (dict(verbose="x"), "verbose: must be"),
+    (dict(class_weight=[1, 2, 3]), "class_weight: must be a dict"), (dict(class_weight={"a": 1}), "class_weight: must be a dict"),
+    (dict(callbacks=["a"]), "callbacks: must be a Callback"), (dict(initial_epoch=-1), "initial_epoch: must be")])
+def test_arguments_that_do_not_fit_are_named(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        classifier().fit(X, Y, verbose=0, validation_data=(X, Y), **arguments) if "verbose" not in arguments else classifier().fit(X, Y, **arguments)
+
+
+def test_batch_sizes_of_evaluate_and_predict_are_checked():
+    model = classifier()
+    for call in (lambda size: model.predict(X, batch_size=size, verbose=0), lambda size: model.evaluate(X, Y, batch_size=size, verbose=0)):
+        for size in 0, -1, 2.5:
+            with pytest.raises(ValueError, match="batch_size: must be a whole number"):
+                call(size)
+
+
+def test_callbacks_in_the_older_ways():
+    class Counter(callbacks.Callback):
+        seen = 0
+        logs = None
+
+        def on_batch_end(self, batch, logs=None):
+            self.seen += 1
+
+        def on_train_end(self, logs=None):
+            self.logs = logs
+
+    counter, model = Counter(), classifier()
+    nothing = callbacks.LambdaCallback(on_epoch_end=None)
+    model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[counter, nothing, callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))])
+    assert counter.seen == 10 and set(counter.logs) == {"loss", "accuracy", "learning_rate"} and float(model.optimizer.learning_rate) == 0.05
