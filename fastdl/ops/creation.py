@@ -35,6 +35,7 @@ class Full(Op):
         move(y, np.array(self.value, y.dtype), y.shape, strides_of(y.shape), (0,) * y.ndim)
 
     cases = [case(newshape=(2, 3), value=1.5), case(newshape=(), value=7, dtype_name="int64"), case(newshape=(0, 2), value=True, dtype_name="bool")]
+    bench = [case(newshape=(1 << 22,), value=1.5)]
 
 
 class FullLike(Full):

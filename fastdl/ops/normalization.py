@@ -268,6 +268,7 @@ class MovingAverage(Op):
         kernels.moving_average(y, old, new, size=old.size, momentum=self.momentum)
 
     cases = [case(old=(3, 7), new=(3, 7))]
+    bench = [case(old=(512,), new=(512,))]
 
 
 # ---- layer normalisation ----

@@ -208,6 +208,7 @@ class Getitem(Op):
 
     cases = [case(x=(4, 5), key=((1, None, 2),)), case(x=(3, 4, 5), key=(1, Ellipsis, (None, None, -1))), case(x=(3, 4), key=((None, 0, None),)),
              case(x=(5,), key=(-1,)), case(x=(4, 5), key=(None, (None, None, None), 2)), case(x=(7, 3), key=((6, 0, -2), (1, 3, None)))]
+    bench = [case(x=(512, 64), key=((None, None, None), (3, 40, None)))]
 
 
 builtin_slice = slice
