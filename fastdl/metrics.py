@@ -132,7 +132,7 @@ class MeanMetricWrapper(Mean):
     """The mean of a function fn(y_true, y_pred, **kwargs) that gives one number for each sample. A mask of y_pred is heeded."""
 
     def __init__(self, fn, name=None, dtype=None, **kwargs):
-        super().__init__(name or getattr(fn, "__name__", "mean"), dtype)
+        super().__init__(name or getattr(fn, "__name__", "mean").strip("<>"), dtype)
         self.fn, self.kwargs = fn, kwargs
 
     def update_state(self, y_true, y_pred, sample_weight=None):

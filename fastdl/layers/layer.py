@@ -322,6 +322,11 @@ class Layer(Tracked):
             kernels.copy(parameter.array, tensor.array, size=parameter.array.size)
             _core.weights_changed()
 
+    def latest(self, parameter):
+        """What a weight is after the updates of this step so far, as a Tensor without history."""
+        waiting = next((t for p, t in reversed(context.updates or ()) if p is parameter), parameter)
+        return Tensor(waiting.array)
+
     # -- losses --
 
     def add_loss(self, loss):

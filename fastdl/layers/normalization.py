@@ -76,7 +76,7 @@ class BatchNormalization(_Normalization):
             raise ValueError(f"{self.name}: with a mask, the channels must be the last axis, not axis {self.axis}")
         out = op(inputs, self.gamma, self.beta, mask, residual)
         for moving, now in ((self.moving_mean, op.mean), (self.moving_variance, op.variance)):
-            self.add_update(moving, ops.MovingAverage.apply(Tensor(moving.array), Tensor(now), momentum=self.momentum))
+            self.add_update(moving, ops.MovingAverage.apply(self.latest(moving), Tensor(now), momentum=self.momentum))
         return out
 
 

@@ -78,7 +78,7 @@ class RNN(Layer):
     def _first(self, given):
         """The states before the first step in a list; None: zeros."""
         if given is None:
-            return map_structure(lambda state: state * 1.0, self.states) if self.stateful else None     # copies: the states change
+            return map_structure(lambda state: self.latest(state) * 1.0, self.states) if self.stateful else None     # copies: the states change
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         if len(flatten(given)) != len(flatten(self.state_size)):
             count, names = len(flatten(self.state_size)), getattr(self.cell, "state_names", ())

@@ -373,19 +373,20 @@ class Trainer:
     # ---- one batch ----
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        """One training step on a batch; returns the running loss and metrics, as evaluate does."""
+        """One training step on a batch; returns its loss and metrics, in the form of evaluate."""
         if sample_weight is None and class_weight is None and not return_dict and self._again("train", (x, y)):
             return self._objectives.listed()
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Loss and metrics of one batch, added to the running ones."""
+        """Loss and metrics of one batch, in the form of evaluate."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
     def _on_batch(self, mode, x, y, sample_weight, class_weight, return_dict):
         plain = sample_weight is None and class_weight is None
         if not (plain and self._again(mode, (x, y))):
             self._compiled(f"{mode}_on_batch")
+            self._objectives.reset()
             item = Arrays(x, y, sample_weight, class_weight)
             self._prepare(item, item.samples)
             trained = mode, self._trained()[1]
@@ -405,15 +406,19 @@ class Trainer:
     def _remember(self, mode, recorded):
         if mode and recorded.last:
             program, inputs, result = recorded.last
-            self.__dict__.setdefault("_quick", {})[mode] = Parameter.changes, Parameter.moves, program, tuple(t.array for t in inputs), result
+            self.__dict__.setdefault("_quick", {})[mode] = Parameter.changes, Parameter.moves, program, tuple(t.array for t in inputs), result, \
+                [] if mode == "predict" else self._objectives.resets()
 
     def _again(self, mode, arrays):
         """Replay the last program of this mode, if it takes such arrays and nothing has changed since; what _remember kept, or None."""
         known = self._quick.get(mode)
         if known:
-            changes, moves, program, own, _ = known
-            if changes == Parameter.changes and moves == Parameter.moves and program.replay(own, arrays):
-                return known
+            changes, moves, program, own, _, resets = known
+            if changes == Parameter.changes and moves == Parameter.moves:
+                for reset in resets:
+                    reset(0)
+                if program.replay(own, arrays):
+                    return known
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, then those of predict, to print or to profile()."""
@@ -426,7 +431,7 @@ class Trainer:
         with recorded.lock:
             again = self._again("predict", (x,))
             if again:
-                structure = again[-1]
+                structure = again[4]
             else:
                 recorded.last = None
                 structure = self._predict_arrays(Arrays(x))

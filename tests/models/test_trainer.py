@@ -232,7 +232,14 @@ def test_train_test_and_predict_on_batch():
     model = classifier()
     values = [model.train_on_batch(X[:10], Y[:10]) for _ in range(5)]
     assert all(len(v) == 2 for v in values) and values[-1][0] < values[0][0]
-    assert set(model.test_on_batch(X[:10], Y[:10], return_dict=True)) == {"loss", "accuracy"}
+    found = model.test_on_batch(X[:10], Y[:10], return_dict=True)
+    assert set(found) == {"loss", "accuracy"}
+    for _ in range(4):                                                    # each batch alone, replayed or not
+        model.test_on_batch(X[10:], Y[10:])
+        assert model.test_on_batch(X[:10], Y[:10], return_dict=True) == found
+    model.optimizer.learning_rate = 0.0
+    values = [model.train_on_batch(X[:10], Y[:10]) for _ in range(5)]
+    np.testing.assert_allclose(values, [[found["loss"], found["accuracy"]]] * 5, rtol=1e-6)
     first = model.predict_on_batch(X[:4])
     kept = first.copy()
     model.predict_on_batch(X[4:8])
