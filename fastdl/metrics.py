@@ -9,10 +9,12 @@ import numpy as np
 
 from . import _core, losses, ops
 from .losses import _like, _leading, _pair, _reshaped
+from .ops.layout import move, strides_of
 from .ops.loss import LOSS_PIECE
 from .registry import Configured, Registry, snake_case
 from .tensor import State, Tensor, kernels
 
+ZERO = np.zeros((), "float64")
 _pack, _unpack = struct.Struct("f").pack, struct.Struct("f").unpack
 
 
@@ -32,9 +34,9 @@ class Metric(Configured):
         return found
 
     def reset_state(self):
-        """Begin anew."""
+        """Begin anew; a recorded step does so at each replay."""
         for v in self.variables:
-            v.array[...] = 0
+            move(v.array, ZERO, v.shape, strides_of(v.shape), (0,) * v.ndim)
 
     def update_state(self, *args, **kwargs):
         """Add a batch."""

@@ -79,12 +79,6 @@ class Objectives:
         for m in self.all().values():
             m.reset_state()
 
-    def resets(self):
-        """Functions of 0 that together do the same, at little cost where metrics reset as Metric does."""
-        plain = lambda m: type(m).reset_state is metrics_module.Metric.reset_state
-        own = [[v.array.fill for v in m.variables] if plain(m) else [lambda _, m=m: m.reset_state()] for m in self.all().values()]
-        return [reset for found in own for reset in found]
-
     def logs(self):
         """The running values as a dict of floats, by name as in Keras."""
         return {name: m.value() if hasattr(m, "value") else float(m.result()) for name, m in sorted(self.all().items())}

@@ -1,5 +1,7 @@
 """Training behind compile, fit, evaluate and predict."""
 
+import functools
+
 import numpy as np
 
 from .. import _core, optimizers, random as random_module
@@ -107,6 +109,10 @@ class Trainer:
     @no_grad()
     def _predict(self, x):
         return self._forward(x, False)
+
+    def _alone(self, step, x, y, sample_weight):
+        self._objectives.reset()
+        step(x, y, sample_weight)
 
     def _forward(self, x, training):
         return self(x, training=training)
@@ -386,13 +392,12 @@ class Trainer:
         plain = sample_weight is None and class_weight is None
         if not (plain and self._again(mode, (x, y))):
             self._compiled(f"{mode}_on_batch")
-            self._objectives.reset()
             item = Arrays(x, y, sample_weight, class_weight)
             self._prepare(item, item.samples)
             trained = mode, self._trained()[1]
             if trained not in self._recorded:
                 recorder = self._recorder()
-                step = self._train if mode == "train" else self._test
+                step = functools.partial(self._alone, self._train if mode == "train" else self._test)
                 self._recorded[trained] = recorder, Recorded(step, recorder.save), step
             recorder, recorded, step = self._recorded[trained]
             recorded.last = None
@@ -406,19 +411,15 @@ class Trainer:
     def _remember(self, mode, recorded):
         if mode and recorded.last:
             program, inputs, result = recorded.last
-            self.__dict__.setdefault("_quick", {})[mode] = Parameter.changes, Parameter.moves, program, tuple(t.array for t in inputs), result, \
-                [] if mode == "predict" else self._objectives.resets()
+            self.__dict__.setdefault("_quick", {})[mode] = Parameter.changes, Parameter.moves, program, tuple(t.array for t in inputs), result
 
     def _again(self, mode, arrays):
         """Replay the last program of this mode, if it takes such arrays and nothing has changed since; what _remember kept, or None."""
         known = self._quick.get(mode)
         if known:
-            changes, moves, program, own, _, resets = known
-            if changes == Parameter.changes and moves == Parameter.moves:
-                for reset in resets:
-                    reset(0)
-                if program.replay(own, arrays):
-                    return known
+            changes, moves, program, own, _ = known
+            if changes == Parameter.changes and moves == Parameter.moves and program.replay(own, arrays):
+                return known
 
     def programs(self):
         """The recorded programs of train_on_batch and test_on_batch, then those of predict, to print or to profile()."""
@@ -431,7 +432,7 @@ class Trainer:
         with recorded.lock:
             again = self._again("predict", (x,))
             if again:
-                structure = again[4]
+                structure = again[-1]
             else:
                 recorded.last = None
                 structure = self._predict_arrays(Arrays(x))
