@@ -30,10 +30,11 @@ def sigmoid(x):
     return y
 
 
-def _later(name, about):
+def _later(name, about, own=None):
     def function(x, *args, **kwargs):
         return getattr(ops, name)(x, *args, **kwargs)
-    function.__name__, function.__qualname__, function.__doc__ = name, name, about
+    function.__name__ = function.__qualname__ = own or name
+    function.__doc__ = about
     return function
 
 
@@ -47,7 +48,7 @@ mish = _later("mish", "x tanh(softplus(x)).")
 hard_sigmoid = _later("hard_sigmoid", "x / 6 + 1 / 2, cut to 0 .. 1.")
 hard_silu = _later("hard_silu", "x hard_sigmoid(x).")
 log_sigmoid = _later("log_sigmoid", "log(sigmoid(x)).")
-exponential = _later("exp", "exp(x).")
+exponential = _later("exp", "exp(x).", "exponential")
 
 
 def leaky_relu(x, negative_slope=0.2):

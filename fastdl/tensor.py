@@ -98,6 +98,9 @@ class Tensor(_core.Value):
     def __format__(self, spec):
         return format(self._values("a value").item(), spec) if spec and self.array.size == 1 else format(repr(self), spec)
 
+    def __reduce__(self):             # copies and pickles have the values, and no history
+        return _copied, (Tensor, self._values("a copy of a tensor"), {"requires_grad": self.requires_grad and self.node is None, "mask": self.mask})
+
     def __repr__(self):
         made = f", made by {type(self.node).__name__}" if self.node is not None else ", requires_grad=True" if self.requires_grad else ""
         about = f"shape={self.array.shape}, dtype={self.array.dtype.name}{made}"
@@ -184,6 +187,13 @@ class Parameter(Tensor):
         view.flags.writeable = False
         return view
 
+    def __reduce__(self):
+        given = {"name": self.name, "trainable": self._trainable}
+        return _copied, (type(self), self._values("a copy of a parameter"), given), (self.path, self.regularizer, self.constraint)
+
+    def __setstate__(self, state):
+        self.path, self.regularizer, self.constraint = state
+
     def mark_changed(self):
         """To be called after writing into .array (or through DLPack) in any other way than assign: recorded predictions keep what
         they computed from the weights alone."""
@@ -197,6 +207,15 @@ class State(Parameter):
     """A Parameter that steps change without a change of weights: a metric's total, a count, the state of a random generator."""
 
     __slots__ = ()
+
+
+def _copied(cls, array, given):
+    own = _core.empty(array.shape, array.dtype.name)
+    own[...] = array
+    mask = given.pop("mask", None)
+    made = cls(own, **given)
+    made.mask = mask
+    return made
 
 
 def tensor(value, dtype=None, requires_grad=False):

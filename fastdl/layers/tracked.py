@@ -17,6 +17,18 @@ class Tracked:
             Parameter.changes += 1
         object.__setattr__(self, name, value)
 
+    # Copies and pickles: what is known of weights by their identity is noted by the weights, what was recorded is left behind.
+
+    def __getstate__(self):
+        kept = {name: value for name, value in self.__dict__.items() if name not in BOOKS or name in ("_arguments", "_weights")}
+        return {**kept, "_fixed": [w for w in self._weights if id(w) in self._fixed]}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _fixed=set(map(id, state["_fixed"])), _own_losses=[], _losing=[], _made=[])
+        if "_dtype" in state:
+            self._dtype = np.dtype(state["_dtype"].name)           # the one that arrays have
+        Parameter.changes += 1
+
     def _tracked(self):
         """(name, value) of the layers, Parameters and random generators among the attributes, and in their lists and dicts."""
         for name, value in self.__dict__.items():

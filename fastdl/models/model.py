@@ -1,5 +1,7 @@
 """Model: a layer that can be trained, summed up, saved and loaded; by its graph or by a subclass's call."""
 
+import copyreg
+
 from ..layers.context import context
 from ..layers.core import Input
 from ..layers.layer import Layer, tracing
@@ -211,6 +213,19 @@ class Model(Trainer, Layer):
         """Write architecture, weights, and what compile was given with the optimizer's state, into one file."""
         from ..saving import save_model
         save_model(self, filepath, overwrite=overwrite)
+
+    def __reduce__(self):
+        if self.graph is None:                        # a copy of its attributes, as of any layer
+            return copyreg.__newobj__, (type(self),), self.__getstate__()
+        from ..saving import model_from_bytes, model_to_bytes
+        return model_from_bytes, model_to_bytes(self)
+
+    def __reduce_ex__(self, protocol):
+        return self.__reduce__()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._recorded = {}
 
     def save_weights(self, filepath, overwrite=True):
         """Write the weights into a file."""

@@ -243,6 +243,22 @@ class Optimizer(Configured):
         kernels.clip_scale(scale, sums, pieces=len(sums), most=float(most))
         return scale
 
+    # -- copies and pickles --
+
+    def __getstate__(self):
+        return {**self.__dict__, "_runs": None, "_indices": {}, "_undecayed": {e for e in self._undecayed if isinstance(e, str)},
+                "_excluded": [v for v in getattr(self, "_variables", ()) if id(v) in self._undecayed]}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._undecayed |= set(map(id, self.__dict__.pop("_excluded")))
+        if self.built:
+            slots, self._slots, self.built = self._slots, [], False
+            self.build(self._variables)                    # lays the slots side by side
+            for own, given in zip(self._slots, slots):
+                for slot, value in zip(own, given):
+                    slot.assign(value)
+
     # -- configuration --
 
     def get_config(self):

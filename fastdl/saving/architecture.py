@@ -1,9 +1,10 @@
 """Architectures as JSON, and back, with limits on what a file may say."""
 
+import inspect
 import json
 
-from ..layers.layer import layers_by_name
 from ..layers.serialization import custom_object_scope, deserialize, serialize
+from ..structure import flatten
 
 MOST_CHARACTERS, MOST_DEPTH, MOST_VALUES = 1 << 24, 64, 100_000
 
@@ -92,8 +93,16 @@ def model_from_json(json_string, custom_objects=None):
         return make(read_json(json_string, "model_from_json"))
 
 
+def own_objects(model):
+    """{name: class or function} of what in a model, and in what compile was given, is not fastdl's."""
+    parts = list(model._flatten_layers())
+    held = [value for layer in parts for value in layer.__dict__.values()] + flatten(getattr(model, "compiled", None))
+    found = parts + [value for value in held if hasattr(value, "get_config") or inspect.isfunction(value)]
+    named = {(f if inspect.isfunction(f) else type(f)) for f in found}
+    return {f.__name__: f for f in named if f.__module__.split(".")[0] != "fastdl"}
+
+
 def clone_model(model):
     """A model of the same architecture with new weights."""
-    own = {type(layer).__name__: type(layer) for layer in model._flatten_layers() if layers_by_name.get(type(layer).__name__) is not type(layer)}
-    with custom_object_scope(own):
+    with custom_object_scope(own_objects(model)):
         return make(describe(model))

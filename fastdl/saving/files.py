@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import tempfile
 
 from ..layers.context import context
 from ..layers.serialization import custom_object_scope
 from ..random import SeedGenerator
 from ..tensor import DTYPES, Parameter
-from .architecture import describe, make, read_json, write_json
+from .architecture import describe, make, own_objects, read_json, write_json
 from .training import compile_from, compiled_config
 
 FORMAT = "fastdl model 1"
@@ -75,6 +76,24 @@ def load_weights(model, filepath, skip_mismatch=False):
         values = file.read(own)
         for name, w in own.items():
             w.assign(values[name])
+
+
+def model_to_bytes(model):
+    """(what save_model writes, the classes and functions that are not fastdl's): for copies and pickles."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, model.name)
+        save_model(model, path)
+        with open(path, "rb") as file:
+            return file.read(), own_objects(model)
+
+
+def model_from_bytes(data, custom_objects):
+    """The model of model_to_bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model")
+        with open(path, "wb") as file:
+            file.write(data)
+        return load_model(path, custom_objects)
 
 
 # -- names of tensors --
