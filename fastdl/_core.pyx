@@ -264,7 +264,8 @@ cdef class Kernel:
 
     def mistake(self, what):
         lines = "".join(f"\n  {f.strip()}" for f in self.fields.split(";") if f.strip())
-        return TypeError(f"kernel {self.name}: {what}; its arguments are{lines}")
+        hint = '\n  float64 is computed on the NumPy twins only: with fastdl.isa("numpy")\n' if "has dtype float64" in what else ""
+        return TypeError(f"kernel {self.name}: {what};{hint} its arguments are{lines}")
 
     def is_output(self, int i):
         return bool(self.output[i])

@@ -90,7 +90,7 @@ def record(step):
     returns    a function of the same arguments; .programs holds its programs, one for each combination of shapes
 
     Arrays given at a replay are copied into the recorded inputs, and what is returned is copied out. Plain values (numbers,
-    strings, None) are part of the recording: another value is another program. Python's own side effects happen only in the
+    strings, None) are part of the recording: another value is another program, and so is another choice of trainable weights. Python's own side effects happen only in the
     first two calls. A step that reads a value raises RecordingError at its second call.
     """
     return Recorded(step)
@@ -115,7 +115,7 @@ class Recorded:
         """As a call, but what is returned is the program's own memory, which the next call overwrites. Threads hold .lock."""
         leaves = []
         structure = _flatten((args, kwargs), leaves)
-        key = (structure, _core.get_isa(), winograd_enabled(), grad_enabled())
+        key = (structure, _core.get_isa(), winograd_enabled(), grad_enabled(), Parameter.flipped)
         if self.moves != Parameter.moves:
             self.programs.clear()
             self.moves = Parameter.moves

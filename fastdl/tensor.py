@@ -152,6 +152,7 @@ class Parameter(Tensor):
 
     __slots__ = ("name", "_trainable", "regularizer", "constraint", "path")
     changes = 0                     # counts what may change which parameters a model trains; layers add to it too
+    flipped = 0                     # tells apart which parameters are frozen: differs while some are that were not, and the other way round
     moves = 0                       # counts when parameters got other memory: what was recorded before is void
 
     def __init__(self, array, name="parameter", trainable=True):
@@ -167,6 +168,8 @@ class Parameter(Tensor):
 
     @trainable.setter
     def trainable(self, value):
+        if self._trainable != bool(value):
+            Parameter.flipped ^= id(self)
         self._trainable = self.requires_grad = bool(value)
         Parameter.changes += 1
 

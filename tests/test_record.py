@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import ops
+from fastdl import layers, ops
 from fastdl.op import Op, empty, kernels
 from fastdl.record import Program
 
@@ -144,3 +144,24 @@ def test_calls_of_the_same_rows_are_chained_and_short_ones_joined(rng, batch):
         fastdl.config.set_num_threads(0)
     assert alone[:2] == two[:2] == four[:2]
     assert alone[2] == 0 and two[2] >= 10
+
+
+def test_freezing_between_replays_is_heeded():
+    model = fastdl.Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(2)])
+    optimizer, x = fastdl.optimizers.SGD(0.1), np.ones((5, 3), "float32")
+    optimizer.build(model.trainable_weights)
+
+    @fastdl.record
+    def step(x):
+        ops.mean(ops.square(model(x))).backward()
+        optimizer.update(model.trainable_weights)
+
+    for _ in range(4):
+        step(x)
+    for frozen in True, False, True:
+        model.layers[0].trainable = not frozen
+        before = [w.copy() for w in model.get_weights()]
+        for _ in range(3):
+            step(x)
+        assert [np.array_equal(a, b) for a, b in zip(before, model.get_weights())] == [frozen, frozen, False, False]
+    assert len(step.programs) == 2

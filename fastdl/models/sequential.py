@@ -6,6 +6,7 @@ from ..layers.layer import Layer, tracing
 from ..layers.serialization import deserialize, serialize
 from ..op import Symbol
 from ..structure import flatten, is_shape
+from ..tensor import Parameter
 from .functional import Graph, fit_input
 from .model import Model
 
@@ -43,6 +44,7 @@ class Sequential(Model):
             elif layer._batch_input_shape is not None:
                 self._start(InputLayer(batch_shape=layer._batch_input_shape, dtype=layer.input_dtype))
         self._chain.append(layer)
+        Parameter.moves += 1                           # what was recorded before is void
         if self._input_layer:
             self._connect()
         else:
@@ -53,6 +55,7 @@ class Sequential(Model):
         if not self._chain:
             raise ValueError(f"{self.name}.pop: there are no layers")
         layer = self._chain.pop()
+        Parameter.moves += 1
         if self.graph is not None:
             layer._made.remove(self.graph.output_symbols[0].made_by)
             self.graph, self.built = None, False

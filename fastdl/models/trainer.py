@@ -51,7 +51,8 @@ class Trainer:
         self.compiled = dict(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics, weighted_metrics=weighted_metrics)
         self._objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
         self._recorded = {}
-        self.__dict__.pop("_quick", None)
+        for known in "_quick", "_predictor":
+            self.__dict__.pop(known, None)
 
     @property
     def metrics(self):

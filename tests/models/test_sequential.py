@@ -154,3 +154,18 @@ def test_config_makes_an_equal_model():
     model(np.ones((1, 4)))
     copy = Sequential.from_config(model.get_config())
     assert copy.built and copy.weights[0].shape == (4, 2)
+
+
+def test_predictions_and_steps_follow_layers_that_come_and_go():
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    model = Sequential([Input((3,)), layers.Dense(2, kernel_initializer="ones")])
+    model.compile("sgd", "mse")
+    calls = (lambda: model.predict(x, verbose=0), lambda: model.predict_on_batch(x), lambda: model.test_on_batch(x, y))
+    first = [[call() for call in calls] for _ in range(3)][-1]
+    model.add(layers.ReLU(max_value=1.0))
+    for _ in range(3):
+        capped = [call() for call in calls]
+        assert np.all(capped[0] == 1) and np.all(capped[1] == 1) and capped[2] == 0
+    model.pop()
+    for _ in range(3):
+        assert all(np.array_equal(a, b) for a, b in zip(first, [call() for call in calls]))
