@@ -20,7 +20,7 @@ def _like(y, dtype):
     """A Tensor of this dtype, without history."""
     if isinstance(y, Tensor):
         return y.detach() if y.dtype == dtype else ops.cast(y, dtype).detach()
-    return Tensor(np.ascontiguousarray(y, dtype))
+    return Tensor(np.asarray(y, dtype, order="C"))
 
 
 def _reshaped(y, shape):

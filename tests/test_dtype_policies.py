@@ -100,3 +100,8 @@ def test_learns_as_float32_does():
         model.fit(images.reshape(len(images), -1) / 16, labels, epochs=8, verbose=0)
         found.append(model.evaluate(images.reshape(len(images), -1) / 16, labels, verbose=0, return_dict=True)["accuracy"])
     assert found[0] > 0.95 and abs(found[0] - found[1]) < 0.01
+
+
+def test_float64_outside_the_twins_is_told():
+    with fastdl.isa(fastdl.config.available_isas()[-1]), pytest.raises(TypeError, match="NumPy twins only"):
+        layers.Dense(2, dtype="float64")(np.ones((2, 3)))

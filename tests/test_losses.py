@@ -108,3 +108,10 @@ def test_recorded_losses(rng):
         assert float(step(fastdl.tensor(x), fastdl.tensor(y), fastdl.tensor(w))) == float(loss(y, ops.softmax(fastdl.tensor(x)), sample_weight=w))
     with pytest.raises(fastdl.DataError, match="label 7 at"):
         step(fastdl.tensor(x), fastdl.tensor(np.full(8, 7, "int32")), fastdl.tensor(w))
+
+
+def test_a_number_as_weight(rng):
+    y, p = rng.random((6, 4)), rng.random((6, 4)).astype("f")
+    for loss in losses.MeanSquaredError(), losses.MeanAbsoluteError(reduction="sum"):
+        np.testing.assert_allclose(float(loss(y, p, sample_weight=0.5)), 0.5 * float(loss(y, p)), rtol=1e-6)
+        np.testing.assert_allclose(float(loss(y, p, sample_weight=np.float32(0.5))), 0.5 * float(loss(y, p)), rtol=1e-6)

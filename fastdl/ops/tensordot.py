@@ -5,6 +5,7 @@ import numpy as np
 from ..errors import shape_error
 from ..op import Op, case
 from .linear import LONG, product
+from .shape import transpose
 
 __all__ = ["dot", "tensordot"]
 
@@ -54,12 +55,19 @@ class TensorDot(Op):
 
 
 def tensordot(a, b, axes=2):
-    """Sum of products over the last `axes` axes of a and as many first axes of b.
+    """Sum of products over the last `axes` axes of a and as many first axes of b, or over (axes of a, axes of b).
 
     a        (..., *summed)
     b        (*summed, ...)
     returns  (*rest of a, *rest of b)
     """
+    if isinstance(axes, (list, tuple)):
+        of_a, of_b = ([axis % t.ndim for axis in (given if isinstance(given, (list, tuple)) else [given])] for given, t in zip(axes, (a, b)))
+        if len(of_a) != len(of_b):
+            raise ValueError(f"tensordot: axes {axes} name {len(of_a)} axes of a and {len(of_b)} of b")
+        a = transpose(a, [i for i in range(a.ndim) if i not in of_a] + of_a)
+        b = transpose(b, of_b + [i for i in range(b.ndim) if i not in of_b])
+        axes = len(of_a)
     return TensorDot.apply(a, b, axes=int(axes))
 
 

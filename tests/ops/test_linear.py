@@ -181,3 +181,12 @@ def test_messages():
         ops.matmul(x, kernel)
     with pytest.raises(ValueError, match="unknown activation 'softmax'"):
         ops.linear(x, Tensor(np.zeros((3, 5), "float32")), activation="softmax")
+
+
+@pytest.mark.parametrize("axes", [([0, 1], [0, 1]), ((1, 2), (0, 2)), (2, -1), ([-1, 0], [2, 1])])
+def test_tensordot_over_named_axes(rng, axes):
+    a, b = rng.standard_normal((3, 4, 5)).astype("f"), rng.standard_normal((3, 4, 5)).astype("f")
+    sizes = [[x.shape[i] for i in (given if isinstance(given, (list, tuple)) else [given])] for given, x in zip(axes, (a, b))]
+    if sizes[0] != sizes[1]:
+        b = rng.standard_normal([dict(zip([i % 3 for i in axes[1]], sizes[0])).get(i, n) for i, n in enumerate(b.shape)]).astype("f")
+    np.testing.assert_allclose(ops.tensordot(fastdl.tensor(a), fastdl.tensor(b), axes=axes).array, np.tensordot(a, b, axes), rtol=1e-4, atol=1e-5)
