@@ -8,7 +8,7 @@ from . import _core
 from .config import winograd_enabled
 from .errors import RecordingError
 from .op import flops_of
-from .tensor import Parameter, Tensor, grad_enabled
+from .tensor import DTYPES, Parameter, Tensor, grad_enabled, tensor
 
 
 _one_at_a_time = threading.RLock()    # programs are recorded one after another, whatever thread records
@@ -154,6 +154,8 @@ class _Leaf(tuple):
 
 def _flatten(value, leaves):
     if isinstance(value, (Tensor, np.ndarray)):
+        if not isinstance(value, Tensor) and value.dtype not in DTYPES:
+            value = tensor(value)                  # of a width that tensors have
         leaves.append(value)
         array, learns = (value.array, value.requires_grad) if isinstance(value, Tensor) else (value, False)
         return _Leaf((array.shape, array.dtype, learns))

@@ -222,13 +222,19 @@ def _copied(cls, array, given):
 
 
 def tensor(value, dtype=None, requires_grad=False):
-    """A tensor with a copy of the value: a number, a list, an array. float64 becomes float32 unless dtype says otherwise."""
+    """A tensor with a copy of the value: a number, a list, an array. Unless dtype says otherwise float64 becomes float32, and whole numbers
+    of a width that tensors do not have take the next one."""
     if isinstance(value, Tensor):
         value = value._values("a tensor's array")
     a = np.asarray(value)
+    if a.dtype.kind not in "iufb":
+        raise TypeError(f"tensor: the value is {type(value).__name__} of dtype {a.dtype}; wanted are numbers")
     if dtype is None:
-        dtype = "float32" if a.dtype.kind == "f" else a.dtype.name
-    out = _core.empty(a.shape, dtype)
+        narrow = "int32" if a.dtype.itemsize < 4 else "int64"
+        dtype = "float32" if a.dtype.kind == "f" else a.dtype.name if a.dtype.name in DTYPES.values() else narrow
+    elif np.dtype(dtype if dtype != "bfloat16" else "V2") not in DTYPES:
+        raise TypeError(f"tensor: dtype is {dtype!r}; known are {', '.join(DTYPES.values())}")
+    out = _core.empty(a.shape, np.dtype(dtype).name)
     out[...] = a
     return Tensor(out, requires_grad)
 

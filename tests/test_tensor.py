@@ -172,3 +172,19 @@ def test_gradients_written_over_those_they_come_from(name, rng, monkeypatch):
         monkeypatch.setattr(op, "overwrites", None)
     monkeypatch.setattr(ops.BatchNormalization, "overwrites", property(lambda self: None, lambda self, value: None))
     np.testing.assert_array_equal(found, gradients())
+
+
+def test_dtypes_that_tensors_lack():
+    for given, wanted in ("float16", "float32"), ("int8", "int32"), ("uint16", "int32"), (">f4", "float32"), (">i8", "int64"), ("longdouble", "float32"):
+        a = np.array([1, 2, 3], given)
+        assert fastdl.tensor(a).dtype == wanted and fastdl.tensor(a).tolist() == [1, 2, 3]
+    double = fastdl.record(lambda x: x + x)
+    for _ in range(4):
+        assert double(np.array([1, 2], "float16")).tolist() == [2.0, 4.0] and double(np.array([1, 2], "int16")).tolist() == [2, 4]
+    for value in "x", None, 1j, ["a"]:
+        with pytest.raises(TypeError, match="tensor: the value is .* wanted are numbers"):
+            fastdl.tensor(value)
+    for dtype in "float16", "bfloat16", "complex64":
+        with pytest.raises(TypeError, match="tensor: dtype is .*known are float32"):
+            fastdl.tensor([1.0], dtype=dtype)
+    assert fastdl.tensor([1], dtype=float).dtype == "float64" and fastdl.tensor([1], dtype=np.float32).dtype == "float32"
