@@ -1,6 +1,7 @@
 """Poisoned memory, and the instruction set and threads as they were after each test."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ import fastdl
 from fastdl import _core
 
 _core.set_poison(True)
-os.environ["PYTHONSAFEPATH"] = "1"          # Pythons that tests start see the package as installed, not the current folder
+os.environ["PYTHONSAFEPATH"] = "1"          # Pythons that tests start see the package as installed, not the current folder,
+ROOT = pathlib.Path(__file__).parents[1]
+if pathlib.Path(fastdl.__file__).parents[1] == ROOT:       # unless it is built among the sources
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+
 
 @pytest.fixture(autouse=True)
 def as_it_was():
