@@ -16,6 +16,8 @@ _shared = None                       # the generator of the functions here that 
 def set_random_seed(seed):
     """Seed all that is random in fastdl, and Python's and NumPy's own generators."""
     import random as python_random
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ValueError(f"set_random_seed: seed must be a whole number, not {seed!r}")
     global _state, _shared
     python_random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -207,3 +207,15 @@ def test_adam_of_rows_agrees_with_its_twin(rng):
         run(*results[-1], *others, size=size, inner=inner, count=count, beta_1=0.9, beta_2=0.99, epsilon=1e-7, weight_decay=0.1, clip=1.5)
     for a, b in zip(*results):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_arguments_that_are_no_numbers_of_their_kind():
+    for arguments, message in (dict(clipnorm=-1), "at least 0"), (dict(clipvalue=float("nan")), "at least 0"), (dict(learning_rate="a"), "learning_rate is 'a'"):
+        with pytest.raises(ValueError, match=message):
+            optimizers.SGD(**arguments)
+    weight = fastdl.Parameter(np.ones(2, "float32"), "w")
+    optimizers.SGD(1.0, clipvalue=0).apply([np.full(2, 3, "float32")], [weight])          # 0 clips nothing, as in Keras
+    assert weight.tolist() == [-2, -2]
+    for seed in "a", 1.5, None:
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            fastdl.set_random_seed(seed)

@@ -30,7 +30,7 @@ class Bidirectional(Layer):
 
     def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
         for name, given in ("layer", layer), ("backward_layer", backward_layer):
-            if not isinstance(given, Layer) and (given is not None or name == "layer"):
+            if not (isinstance(given, Layer) and hasattr(given, "go_backwards")) and (given is not None or name == "layer"):
                 raise ValueError(f"Bidirectional: {name} is {type(given).__name__}; wanted is a recurrent layer")
         if merge_mode not in MERGE:
             raise ValueError(f"Bidirectional: merge_mode is {merge_mode!r}\n  known are concat, sum, mul, ave and None")

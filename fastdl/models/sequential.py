@@ -122,6 +122,10 @@ class Sequential(Model):
 
     def call(self, inputs, training=None, mask=None):
         """The layers, one after another."""
+        if isinstance(inputs, (dict, list, tuple)):
+            if len(flatten(inputs)) != 1:
+                raise ValueError(f"{self.name}: {len(flatten(inputs))} inputs were given; a Sequential has one")
+            inputs, = flatten(inputs)
         if self._input_layer is not None:
             inputs = fit_input(inputs, self._input_layer.output, self._input_layer.name, self.name)
         if mask is not None:

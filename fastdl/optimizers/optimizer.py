@@ -40,6 +40,9 @@ class Optimizer(Configured):
         if sum(c is not None for c in (clipnorm, clipvalue, global_clipnorm)) > 1:
             raise ValueError(f"{type(self).__name__}: only one of clipnorm, clipvalue and global_clipnorm can be given\n"
                              f"  given: clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}")
+        wrong = next((c for c in (clipnorm, clipvalue, global_clipnorm) if c is not None and not c >= 0), None)
+        if wrong is not None:
+            raise ValueError(f"{type(self).__name__}: clipnorm, clipvalue and global_clipnorm must be at least 0 (0: no clipping), not {wrong}")
         self.name = name or _snake(type(self).__name__)
         self.weight_decay, self.clipnorm, self.clipvalue, self.global_clipnorm = weight_decay, clipnorm, clipvalue, global_clipnorm
         self.iterations = State(_core.empty((), "int64"), "iteration", trainable=False)
@@ -59,7 +62,10 @@ class Optimizer(Configured):
             self.schedule = rate
             self._rate.array[...] = math.nan
         else:
-            self._rate.array[...] = float(rate)
+            try:
+                self._rate.array[...] = float(rate)
+            except (TypeError, ValueError):
+                raise ValueError(f"{self.name}: learning_rate is {rate!r}; wanted is a number, a schedule, or a function without arguments") from None
 
     @property
     def learning_rate(self):
@@ -165,7 +171,7 @@ class Optimizer(Configured):
         if self.schedule is not None:
             self._refresh()
         scale = self._scale_of_all([g for _, _, g, _ in runs]) if self.global_clipnorm else None
-        clip = math.inf if self.clipvalue is None else float(self.clipvalue)
+        clip = float(self.clipvalue or math.inf)
         for parameter, slots, gradient, decay in runs:
             if self.clipnorm:
                 scale = self._scale([gradient], self.clipnorm)

@@ -60,3 +60,9 @@ def test_both_layers_at_once_give_what_each_gives_alone(kind, batch, units, othe
     assert both._alike()
     np.testing.assert_array_equal(both.forward_layer(x).numpy(), y.numpy())
     np.testing.assert_array_equal(both.backward_layer(x).numpy()[:, ::-1], z.numpy())
+
+
+def test_what_does_not_recur_is_named():
+    for arguments in dict(layer=layers.Dense(2)), dict(layer=layers.GRU(2), backward_layer=layers.Dense(2)):
+        with pytest.raises(ValueError, match="layer is Dense; wanted is a recurrent layer"):
+            layers.Bidirectional(**arguments)

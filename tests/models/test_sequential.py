@@ -169,3 +169,12 @@ def test_predictions_and_steps_follow_layers_that_come_and_go():
     model.pop()
     for _ in range(3):
         assert all(np.array_equal(a, b) for a, b in zip(first, [call() for call in calls]))
+
+
+def test_one_input_by_name_or_in_a_list():
+    x = np.ones((4, 3), "float32")
+    model = Sequential([Input((3,), name="pixels"), layers.Dense(2)])
+    wanted = model.predict(x, verbose=0)
+    assert np.array_equal(model.predict({"pixels": x}, verbose=0), wanted) and np.array_equal(model({"pixels": x}), wanted)
+    with pytest.raises(ValueError, match="2 inputs were given"):
+        model.predict((x, x), verbose=0)
