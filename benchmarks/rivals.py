@@ -269,6 +269,9 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="file for the result")
     options = parser.parse_args()
+    unknown = [w for w in options.workloads if w not in networks.WORKLOADS]
+    if unknown and not options.harness and not options.venvs:
+        parser.error(f"no workload {', '.join(unknown)}; known are {', '.join(networks.WORKLOADS)}, and with --harness its own")
     if "MNIST_NPZ" not in os.environ:
         from fastdl.datasets import files, mnist
         try:

@@ -6,9 +6,10 @@ KNOWN = {"float32": ("float32", "float32"), "float64": ("float64", "float64"), "
 class DTypePolicy:
     """The dtypes of a layer, by name: "float32", "float64" or "mixed_bfloat16".
 
-    Under "mixed_bfloat16" the operands of every product (dense, convolution, recurrent, attention, and their gradients) are
-    rounded to bfloat16 as they are multiplied. Sums, weights, all other functions, and the tensors between layers, are float32,
-    and so are products that bfloat16 does not make faster: dense layers of few units and convolutions of few channels.
+    Under "mixed_bfloat16" the operands of the products of dense, convolutional and recurrent layers and of attention's projections,
+    and of their gradients, are rounded to bfloat16 as they are multiplied. Sums, weights, all other functions, and the tensors between
+    layers, are float32, and so are attention's scores, depthwise convolutions, the state's products of GRU and SimpleRNN, and products
+    that bfloat16 does not make faster: dense layers of few units and convolutions of few channels.
     """
 
     def __init__(self, name=None):
