@@ -155,7 +155,8 @@ class ProgressBar:
 
 
 def _line(logs):
-    return " - ".join(f"{k}: {v:.4f}" if abs(v) >= 1e-3 or v == 0 else f"{k}: {v:.3e}" for k, v in logs.items())
+    number = lambda v: f"{v:.4f}" if abs(v) >= 1e-3 or v == 0 else f"{v:.3e}"
+    return " - ".join(f"{k}: {number(v) if np.ndim(v) == 0 else ' '.join(map(number, v))}" for k, v in logs.items())
 
 
 def _better(mode, monitor):

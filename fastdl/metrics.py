@@ -47,8 +47,9 @@ class Metric(Configured):
         raise NotImplementedError(f"{type(self).__name__}: define result")
 
     def value(self):
-        """The result as a float."""
-        return float(self.result())
+        """The result as a float; as an array where it holds several numbers."""
+        result = self.result()
+        return np.array(result) if np.size(result) > 1 else float(result)
 
     def __call__(self, *args, **kwargs):
         """Add a batch; returns the figure so far."""

@@ -421,3 +421,14 @@ def test_callbacks_in_the_older_ways():
     nothing = callbacks.LambdaCallback(on_epoch_end=None)
     model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[counter, nothing, callbacks.LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1))])
     assert counter.seen == 10 and set(counter.logs) == {"loss", "accuracy", "learning_rate"} and float(model.optimizer.learning_rate) == 0.05
+
+
+def test_a_metric_of_several_numbers(capsys):
+    model = classifier(loss="categorical_crossentropy", metrics=[fastdl.metrics.Recall(thresholds=[0.2, 0.8])])
+    y = np.eye(3)[Y]
+    history = model.fit(X, y, epochs=2, verbose=2).history
+    assert [np.shape(v) for v in history["recall"]] == [(2,), (2,)] and "recall: " in capsys.readouterr().out
+    loss, recall = model.evaluate(X, y, verbose=0)
+    p = model.predict(X, verbose=0)
+    np.testing.assert_allclose(recall, [(p[y == 1] > t).mean() for t in (0.2, 0.8)], rtol=1e-6)
+    assert np.shape(model.train_on_batch(X, y)[1]) == (2,)
