@@ -29,7 +29,6 @@ KERNEL(repeat_channels_grad, a->pixels, a->channels * a->times,
     }
 }
 
-
 enum { AT_ONCE = 7, SOME = 3 };  /* outputs whose sums are kept in registers: the widths of common networks are multiples of 7 */
 
 /* Makes the compiler keep a pointer in a register rather than compute it again. */
@@ -103,6 +102,18 @@ INLINE void depthwise_channels(const depthwise_sum *s, int64_t i, const int coun
 }
 
 #if VL == 16
+/* AT_ONCE outputs of the channels from c, from their sums. */
+INLINE void depthwise_store(const depthwise_sum *s, float *out, int64_t c, vf *sum)
+{
+    if (s->bias) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = sum[j] + vload(s->bias + c);
+    if (s->activation == ACT_RELU || s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vrelu(sum[j]);
+    if (s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vlesser(vset(6), sum[j]);
+    UNROLL_ALL for (int j = 0; j < AT_ONCE; j++, out += s->out_step) {
+        KEEP_POINTER(out);
+        vstore_to(out, sum[j], VL, s->streamed);
+    }
+}
+
 /* The outputs begin .. stop - 1 of the channels below `channels`, a multiple of VL, where lines, 3 taps and the stride are known to the compiler
    and no more than one column on each side lies outside: a vector's weights stay in registers for all of them. Blocks end at `count`. */
 INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, int64_t count, int64_t channels, const int lines, const int stride)
@@ -130,16 +141,52 @@ INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, 
                         if (p >= t && (p - t) % stride == 0 && (p - t) / stride < AT_ONCE) sum[(p - t) / stride] = vfma(v, w[l][t], sum[(p - t) / stride]);
                 }
             }
-            if (s->bias) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = sum[j] + vload(s->bias + c);
-            if (s->activation == ACT_RELU || s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vrelu(sum[j]);
-            if (s->activation == ACT_RELU6) UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) sum[j] = vlesser(vset(6), sum[j]);
-            float *out = s->out + i * s->out_step + c;
-            UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) {
-                if (s->streamed) vstream(out + j * s->out_step, sum[j]);
-                else vstore(out + j * s->out_step, sum[j]);
-            }
+            depthwise_store(s, s->out + i * s->out_step + c, c, sum);
         }
     }
+}
+
+/* Two rows of outputs from the four lines that they see, of which the first and the last may be missing (null), with 3x3 taps and stride 1:
+   a number that comes from the second cache serves both. Whether that could be done: as above, and vectors must be full. */
+static int depthwise_two_rows(const depthwise_sum *sum, int64_t count)
+{
+    const depthwise_sum copy = *sum, *s = &copy;         /* which no store can change, as the compiler sees */
+    enum { TAPS = 3, LINES = 4 };
+    static const float zeros[VL];
+    const int64_t step = s->channels;
+    if (count < AT_ONCE || s->first < -1 || s->first + count + 1 > s->width || step % VL) return 0;
+    for (int64_t block = 0; block < count; block += AT_ONCE) {
+        const int64_t i = least(block, count - AT_ONCE), x = s->first + i;
+        for (int64_t c = 0; c < step; c += VL) {
+            vf w[TAPS * TAPS], upper[AT_ONCE], lower[AT_ONCE];
+            const float *weights = s->lines[0].weights + c, *next = s->next ? s->next + x * step + c : 0;
+            UNROLL_ALL for (int t = 0; t < TAPS * TAPS; t++, weights += step) { KEEP_POINTER(weights); w[t] = vload(weights); }
+            UNROLL_ALL for (int j = 0; j < AT_ONCE; j++) upper[j] = lower[j] = vset(0);
+            UNROLL_ALL for (int j = 0; j < AT_ONCE && next; j++, next += step) {
+                KEEP_POINTER(next);
+                __builtin_prefetch(next);
+                __builtin_prefetch(next + s->width * step);
+            }
+            UNROLL_ALL for (int l = 0; l < LINES; l++) {
+                if (!s->lines[l].from) continue;
+                const float *from = s->lines[l].from + x * step + c;
+                UNROLL_ALL for (int p = 0; p < AT_ONCE + TAPS - 1; p++) {
+                    const int outside = (p == 0 && x < 0) || (p == AT_ONCE + TAPS - 2 && x + p >= s->width);
+                    const vf v = vheld(vload(outside ? zeros : from));
+                    from += step;
+                    KEEP_POINTER(from);
+                    UNROLL_ALL for (int t = 0; t < TAPS; t++) {
+                        if (p < t || p - t >= AT_ONCE) continue;
+                        if (l < TAPS) upper[p - t] = vfma(v, w[l * TAPS + t], upper[p - t]);
+                        if (l > 0) lower[p - t] = vfma(v, w[(l - 1) * TAPS + t], lower[p - t]);
+                    }
+                }
+            }
+            depthwise_store(s, s->out + i * s->out_step + c, c, upper);
+            depthwise_store(s, s->out + (count + i) * s->out_step + c, c, lower);
+        }
+    }
+    return 1;
 }
 
 /* Whether that was all. */
@@ -161,6 +208,7 @@ INLINE int depthwise_spans(const depthwise_sum *s, int64_t count, const int stri
     return 1;
 }
 #else
+INLINE int depthwise_two_rows(const depthwise_sum *s, int64_t count) { (void)s, (void)count; return 0; }
 INLINE int depthwise_spans(const depthwise_sum *s, int64_t count, const int stride) { (void)s, (void)count, (void)stride; return 0; }
 #endif
 
@@ -215,19 +263,28 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
 {
     depthwise_line *lines = (depthwise_line *)worker->scratch;
     const int streamed = a->activation != ACT_SIGMOID && a->activation != ACT_TANH && streams(a->out, DEPTHWISE_NUMBERS(a), a->channels);
+    const int plain = a->kernel_height == 3 && a->kernel_width == 3 && a->stride_height == 1 && a->stride_width == 1 && a->dilation_height == 1 &&
+                      a->dilation_width == 1 && a->activation != ACT_SIGMOID && a->activation != ACT_TANH;
     for (int64_t i = begin; i < end; i++) {
         int64_t n = 0;
-        for (int64_t ky = 0; ky < a->kernel_height; ky++) {
-            const int64_t y = i % a->out_height * a->stride_height - a->top + ky * a->dilation_height;
-            if (y < 0 || y >= a->height) continue;
-            lines[n++] = (depthwise_line){ a->images + (i / a->out_height * a->height + y) * a->width * a->channels,
-                                           a->kernel + ky * a->kernel_width * a->channels };
-        }
-        const depthwise_sum s = {
-            .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .n_lines = n, .taps = a->kernel_width,
+        const int64_t top = i % a->out_height * a->stride_height - a->top, line = a->width * a->channels;
+        const float *image = a->images + i / a->out_height * a->height * line;
+        depthwise_sum s = {
+            .out = a->out + i * a->out_width * a->channels, .out_step = a->channels, .lines = lines, .taps = a->kernel_width,
             .step = a->channels, .first = -a->left, .stride = a->stride_width, .dilation = a->dilation_width, .width = a->width,
             .channels = a->channels, .bias = a->bias, .activation = a->activation, .streamed = streamed,
-            .order = BEYOND_CACHES(a) ? BY_LINES : BY_VECTORS, .next = n && BEYOND_CACHES(a) ? lines[n - 1].from + a->width * a->channels : 0 };
+            .order = BEYOND_CACHES(a) ? BY_LINES : BY_VECTORS };
+        if (plain && i + 1 < end && i % a->out_height + 1 < a->out_height && top >= -1 && top + 2 < a->height) {
+            for (int64_t l = 0; l < 4; l++)
+                lines[l] = (depthwise_line){ top + l >= 0 && top + l < a->height ? image + (top + l) * line : 0, a->kernel };
+            s.next = BEYOND_CACHES(a) ? image + (top + 4) * line : 0;
+            if (depthwise_two_rows(&s, a->out_width)) { i++; continue; }
+        }
+        for (int64_t ky = 0; ky < a->kernel_height; ky++) {
+            const int64_t y = top + ky * a->dilation_height;
+            if (y >= 0 && y < a->height) lines[n++] = (depthwise_line){ image + y * line, a->kernel + ky * a->kernel_width * a->channels };
+        }
+        s.n_lines = n, s.next = n && BEYOND_CACHES(a) ? lines[n - 1].from + line : 0;
         depthwise_row(&s, a->out_width);
     }
     if (streamed) vstreams_end();

@@ -143,6 +143,8 @@ class DepthwiseConv2D(Windows, Op):
         case(images=(2, 8, 7, 5), kernel=(2, 3, 5, 2), padding=((2, 1), (0, 3)), dilation=(2, 3), strides=(1, 2)),
         case(images=(1, 9, 8, 4), kernel=(2, 2, 4, 1), strides=(3, 4), activation="relu6"),
         case(images=(0, 4, 4, 2), kernel=(3, 3, 2, 1), bias=(2,)),
+        case(images=(2, 7, 9, 32), kernel=(3, 3, 32, 1), bias=(32,), padding="same", activation="relu6"),
+        case(images=(1, 6, 9, 16), kernel=(3, 3, 16, 1)),
     ]
     bench = [
         case(images=(8, 56, 56, 144), kernel=(3, 3, 144, 1), padding="same"),
