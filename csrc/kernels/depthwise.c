@@ -147,7 +147,8 @@ INLINE void depthwise_span(const depthwise_sum *s, int64_t begin, int64_t stop, 
 }
 
 /* Two rows of outputs from the four lines that they see, of which the first and the last may be missing (null), with 3x3 taps and stride 1:
-   a number that comes from the second cache serves both. Whether that could be done: as above, and vectors must be full. */
+   a number that comes from the second cache serves both. Whether that could be done: as above, and vectors must be full. Not for results that
+   are stored past the caches: two threads reach the memory's speed without it, and lose up to a fifth by writing two rows at a time. */
 static int depthwise_two_rows(const depthwise_sum *sum, int64_t count)
 {
     const depthwise_sum copy = *sum, *s = &copy;         /* which no store can change, as the compiler sees */
@@ -263,8 +264,8 @@ KERNEL(depthwise_conv2d, a->batch * a->out_height, 0.5 * a->out_width * a->chann
 {
     depthwise_line *lines = (depthwise_line *)worker->scratch;
     const int streamed = a->activation != ACT_SIGMOID && a->activation != ACT_TANH && streams(a->out, DEPTHWISE_NUMBERS(a), a->channels);
-    const int plain = a->kernel_height == 3 && a->kernel_width == 3 && a->stride_height == 1 && a->stride_width == 1 && a->dilation_height == 1 &&
-                      a->dilation_width == 1 && a->activation != ACT_SIGMOID && a->activation != ACT_TANH;
+    const int plain = !streamed && a->kernel_height == 3 && a->kernel_width == 3 && a->stride_height == 1 && a->stride_width == 1 &&
+                      a->dilation_height == 1 && a->dilation_width == 1 && a->activation != ACT_SIGMOID && a->activation != ACT_TANH;
     for (int64_t i = begin; i < end; i++) {
         int64_t n = 0;
         const int64_t top = i % a->out_height * a->stride_height - a->top, line = a->width * a->channels;

@@ -39,8 +39,8 @@ INLINE float guess_of(const float *x, int64_t n)
     return vsum16(sum) / (float)some;
 }
 
-/* In one pass, from the sums, in 16 lanes, of a row's differences from a guess and of their squares. What the guess is off by has a square of at most 16
-   times the variance. */
+/* In one pass, from the sums, in 16 lanes, of a row's differences from a guess and of their squares. What the guess is off by has a square of
+   at most 16 times the variance. */
 INLINE void statistics(float *mean, float *inverse, float guess, const vf *sum, const vf *square, int64_t n, int64_t centred, float epsilon)
 {
     const float rest = centred ? vsum16(sum) : 0, left = vsum16(square) - rest * rest / (float)n;
